@@ -1,0 +1,175 @@
+# The logging pipeline: make help lists the targets.
+
+CC        ?= cc
+AR        ?= ar
+OBJCOPY   ?= objcopy
+PKG_CONFIG ?= pkg-config
+PYTHON    ?= /usr/bin/python3
+PREFIX    ?= /usr/local
+BINDIR    ?= $(PREFIX)/bin
+LIBDIR    ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR    ?= $(PREFIX)/share/man
+BUILD     ?= build
+CFLAGS    ?= -O2 -g
+VERSION   := 0.1.0
+
+# SAN=address,undefined or SAN=thread builds with sanitizers; WERROR=1 makes warnings errors.
+SAN    ?=
+WERROR ?=
+
+WARN = -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes \
+       -Wold-style-definition -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 \
+       $(if $(WERROR),-Werror)
+SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS)
+BASE_LDFLAGS = -pthread $(SANFLAGS)
+
+# Asked only inside recipes, so that `make deps` works before pkg-config is there.
+pkg_cflags = $(shell $(PKG_CONFIG) --cflags libevent hiredis jansson 2>/dev/null)
+pkg_libs   = $(shell $(PKG_CONFIG) --libs $(1))
+
+# What the library takes from common/: records, and nothing that needs another library.
+RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c
+LIB_SRC    := $(filter-out liblogclient/logsend.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
+COMMON_SRC := $(wildcard common/*.c)
+LOGD_SRC   := $(wildcard logd/*.c)
+WORKER_SRC := $(wildcard worker/*.c)
+EXAMPLES   := $(patsubst examples/%.c,%,$(filter-out examples/service.c,$(wildcard examples/*.c)))
+UNIT       := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+HELPERS    := $(patsubst tests/e2e/%.c,%,$(wildcard tests/e2e/*.c))
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+PROGRAMS := $(BUILD)/logd $(BUILD)/logworker $(BUILD)/logsend
+LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a $(BUILD)/liblogclient.pc
+
+.DELETE_ON_ERROR:
+.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop install uninstall format lint clean examples
+
+all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## install what building and testing need (apt-get, through sudo when not root)
+	@sh .ci/deps
+
+# ---- compile and link ----
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
+
+$(BUILD)/logd: $(call obj,$(LOGD_SRC) $(COMMON_SRC))
+	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
+
+$(BUILD)/logworker: $(call obj,$(WORKER_SRC) $(COMMON_SRC))
+	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
+
+$(BUILD)/logsend: $(call obj,liblogclient/logsend.c common/options.c common/diag.c) $(BUILD)/liblogclient.a
+	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent jansson)
+
+$(BUILD)/liblogclient.so.1: $(call obj,$(LIB_SRC)) liblogclient/liblogclient.map
+	$(CC) -shared -Wl,-soname,liblogclient.so.1 -Wl,--version-script=liblogclient/liblogclient.map $(if $(SAN),,-Wl,-z,defs) \
+	    $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(call pkg_libs,libevent)
+
+$(BUILD)/liblogclient.so: $(BUILD)/liblogclient.so.1
+	ln -sf $(<F) $@
+
+# One object whose hidden symbols are local, so that a static link exports no more than a shared one.
+$(BUILD)/liblogclient.a: $(call obj,$(LIB_SRC))
+	$(LD) -r -o $(BUILD)/obj/liblogclient-all.o $^
+	$(OBJCOPY) --localize-hidden $(BUILD)/obj/liblogclient-all.o
+	rm -f $@
+	$(AR) rcs $@ $(BUILD)/obj/liblogclient-all.o
+
+$(BUILD)/liblogclient.pc: liblogclient/liblogclient.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+examples: $(addprefix $(BUILD)/examples/,$(EXAMPLES))
+
+# Examples see nothing but the public header.
+$(BUILD)/examples/%: examples/%.c $(wildcard examples/service.[ch]) liblogclient/logclient.h $(BUILD)/liblogclient.so
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) $(LDFLAGS) -o $@ \
+	    $< $(if $(filter minimal,$*),,$(wildcard examples/service.c)) \
+	    -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' $(call pkg_libs,libevent jansson)
+
+# ---- run ----
+
+demo: deps ## show the whole pipeline at work, with a private redis-server
+	@$(MAKE) --no-print-directory all
+	@sh examples/demo.sh $(BUILD)
+
+check: deps ## unit and end-to-end tests
+	@$(MAKE) --no-print-directory check-run
+
+check-run: all unit e2e
+
+# The library's objects twice: as they are for unit tests of internals, and hidden behind the .so for everything else.
+$(BUILD)/tests/test_%: tests/unit/test_%.c $(call obj,$(sort $(LIB_SRC) $(COMMON_SRC) $(filter-out %/main.c,$(LOGD_SRC) $(WORKER_SRC))))
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+	    $(call pkg_libs,libevent hiredis jansson cmocka)
+
+$(BUILD)/tests/%: tests/e2e/%.c $(BUILD)/liblogclient.so
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) -o $@ $< \
+	    -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
+
+unit: $(addprefix $(BUILD)/tests/,$(UNIT)) ## unit tests
+	@set -e; for t in $^; do ./$$t; done
+
+e2e: all $(addprefix $(BUILD)/tests/,$(HELPERS)) ## end-to-end tests against the real programs
+	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
+
+check-asan: deps ## the same under AddressSanitizer, LeakSanitizer and UBSan
+	@$(MAKE) --no-print-directory check-run SAN=address,undefined BUILD=$(BUILD)/asan CFLAGS="-O1 -g"
+
+check-tsan: deps ## the threaded parts under ThreadSanitizer
+	@$(MAKE) --no-print-directory check-run SAN=thread BUILD=$(BUILD)/tsan CFLAGS="-O1 -g"
+
+# ---- install ----
+
+MAN1 = $(wildcard liblogclient/*.1)
+MAN3 = $(wildcard liblogclient/*.3)
+MAN8 = $(wildcard logd/*.8 worker/*.8)
+
+install: all ## install under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
+	    $(addprefix $(DESTDIR)$(MANDIR)/,man1 man3 man8)
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
+	install -m 755 $(BUILD)/liblogclient.so.1 $(DESTDIR)$(LIBDIR)
+	ln -sf liblogclient.so.1 $(DESTDIR)$(LIBDIR)/liblogclient.so
+	install -m 644 $(BUILD)/liblogclient.a $(DESTDIR)$(LIBDIR)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' liblogclient/liblogclient.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/liblogclient.pc
+	install -m 644 liblogclient/logclient.h $(DESTDIR)$(INCLUDEDIR)
+	$(if $(MAN1),install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1)
+	$(if $(MAN3),install -m 644 $(MAN3) $(DESTDIR)$(MANDIR)/man3)
+	$(if $(MAN8),install -m 644 $(MAN8) $(DESTDIR)$(MANDIR)/man8)
+
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,logd logworker logsend) \
+	    $(addprefix $(DESTDIR)$(LIBDIR)/,liblogclient.so liblogclient.so.1 liblogclient.a pkgconfig/liblogclient.pc) \
+	    $(DESTDIR)$(INCLUDEDIR)/logclient.h $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN1))) \
+	    $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(MAN3))) $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(MAN8)))
+
+# ---- keep ----
+
+C_FILES = $(wildcard common/*.[ch] liblogclient/*.[ch] logd/*.[ch] worker/*.[ch] examples/*.[ch] tests/*/*.[ch])
+
+format: ## lay the sources out with clang-format
+	clang-format -i $(C_FILES)
+
+lint: ## check the layout, and run cppcheck
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. $(filter %.c,$(C_FILES))
+
+clean: ## remove build/
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
