@@ -40,9 +40,11 @@ typedef enum {
     LOGCLIENT_UNKNOWN_PROPERTY, /* no property of this name */
     LOGCLIENT_BAD_VALUE,        /* the property does not take this value */
     LOGCLIENT_NO_MEMORY,
-    LOGCLIENT_BAD_RECORD,  /* logd refused a record: it was dropped and counted as rejected */
-    LOGCLIENT_UNREACHABLE, /* logd cannot be reached, or answers with an error; the client keeps trying */
-    LOGCLIENT_RING_FALLBACK, /* the ring directory cannot be used; records are kept in memory only */
+    LOGCLIENT_BAD_RECORD,    /* logd refused a record: it was dropped and counted as rejected */
+    LOGCLIENT_UNREACHABLE,   /* logd cannot be reached, or answers with an error; the client keeps
+                                trying */
+    LOGCLIENT_RING_FALLBACK, /* the ring directory cannot be used; records are kept in memory only
+                              */
     LOGCLIENT_RING_DAMAGED,  /* a leftover ring was damaged; it was moved aside */
 } logclient_status_t;
 
@@ -54,98 +56,119 @@ const char *logclient_version(void);
 
 /* ---- Options ----
  *
- * logclient(3) and README.md list the properties; each can also be given by the environment, as LOGCLIENT_ and its name in upper case
- * (url: LOGCLIENT_URL). Options belong to one thread at a time. */
+ * logclient(3) and README.md list the properties; each can also be given by the environment, as
+ * LOGCLIENT_ and its name in upper case (url: LOGCLIENT_URL). Options belong to one thread at a
+ * time. */
 
-/* New options: the built-in defaults, overridden by the environment. Returns NULL when out of memory. To be freed with
- * logclient_options_free(). */
+/* New options: the built-in defaults, overridden by the environment. Returns NULL when out of
+ * memory. To be freed with logclient_options_free(). */
 logclient_options_t *logclient_options_new(void);
 
-/* Sets a property; name and value are copied. On an error nothing changes, and errbuf (NULL allowed) gets a sentence naming
- * property, value and remedy, NUL-terminated, cut to errlen bytes. Returns LOGCLIENT_OK, LOGCLIENT_UNKNOWN_PROPERTY, LOGCLIENT_BAD_VALUE or LOGCLIENT_NO_MEMORY. */
-logclient_status_t logclient_options_set(logclient_options_t *options, const char *name, const char *value, char *errbuf,
-                                         size_t errlen);
+/* Sets a property; name and value are copied. On an error nothing changes, and errbuf (NULL
+ * allowed) gets a sentence naming property, value and remedy, NUL-terminated, cut to errlen bytes.
+ * Returns LOGCLIENT_OK, LOGCLIENT_UNKNOWN_PROPERTY, LOGCLIENT_BAD_VALUE or LOGCLIENT_NO_MEMORY. */
+logclient_status_t logclient_options_set(logclient_options_t *options, const char *name,
+                                         const char *value, char *errbuf, size_t errlen);
 
-/* What a client has to report, apart from statistics. Runs on the client's sender thread, never inside a send call, with all signals blocked. It may call
- * any function here but logclient_free() and logclient_flush(). `text` is borrowed until the callback returns. */
-typedef void logclient_error_cb(logclient_t *client, logclient_status_t status, const char *text, void *arg);
+/* What a client has to report, apart from statistics. Runs on the client's sender thread, never
+ * inside a send call, with all signals blocked. It may call any function here but logclient_free()
+ * and logclient_flush(). `text` is borrowed until the callback returns. */
+typedef void logclient_error_cb(logclient_t *client, logclient_status_t status, const char *text,
+                                void *arg);
 
-/* Sets the callback; `arg` is borrowed for the client's life. NULL, the default: nothing is reported. */
-void logclient_options_set_error_cb(logclient_options_t *options, logclient_error_cb *cb, void *arg);
+/* Sets the callback; `arg` is borrowed for the client's life. NULL, the default: nothing is
+ * reported. */
+void logclient_options_set_error_cb(logclient_options_t *options, logclient_error_cb *cb,
+                                    void *arg);
 
 /* NULL is allowed. */
 void logclient_options_free(logclient_options_t *options);
 
 /* ---- Life cycle ---- */
 
-/* Creates a client: its queue and its sender thread. `options` is copied; NULL means logclient_options_new()'s. Returns NULL, with a sentence in errbuf (NULL
- * allowed), when a value from the environment is bad, or memory or threads are lacking; logd need not be reachable. To be freed with logclient_free().
- * Not async-signal-safe. */
+/* Creates a client: its queue and its sender thread. `options` is copied; NULL means
+ * logclient_options_new()'s. Returns NULL, with a sentence in errbuf (NULL allowed), when a value
+ * from the environment is bad, or memory or threads are lacking; logd need not be reachable. To be
+ * freed with logclient_free(). Not async-signal-safe. */
 logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, size_t errlen);
 
-/* The client that send_log() uses, created on first use; never to be freed. NULL, with errno set, when it cannot be created. */
+/* The client that send_log() uses, created on first use; never to be freed. NULL, with errno set,
+ * when it cannot be created. */
 logclient_t *logclient_default(void);
 
-/* Delivers what is queued for at most `exit_timeout_ms`, stops the sender and frees the client. What is then undelivered stays in the ring file for the next process, or, without
- * one, is lost. No other call on the client may run or follow. NULL is allowed; the default client is flushed but not freed. */
+/* Delivers what is queued for at most `exit_timeout_ms`, stops the sender and frees the client.
+ * What is then undelivered stays in the ring file for the next process, or, without one, is lost.
+ * No other call on the client may run or follow. NULL is allowed; the default client is flushed but
+ * not freed. */
 void logclient_free(logclient_t *client);
 
 /* ---- Send ----
  *
- * send_log() and its siblings copy one record into the queue and return at once. They make no system call on their ordinary path (after a second
- * of silence one write(2) to an eventfd wakes the sender), take no lock, print nothing and change no signal's disposition. They may be called from any thread, from atexit handlers and destructors, in a forked
- * child (which gets a queue of its own at its first call), and from a signal handler, with one exception: the first call in a process, which
- * sets up the queue and the thread, is not async-signal-safe. A handler that interrupted a send call must return; it must not longjmp(3) out of it.
+ * send_log() and its siblings copy one record into the queue and return at once. They make no
+ * system call on their ordinary path (after a second of silence one write(2) to an eventfd wakes
+ * the sender), take no lock, print nothing and change no signal's disposition. They may be called
+ * from any thread, from atexit handlers and destructors, in a forked child (which gets a queue of
+ * its own at its first call), and from a signal handler, with one exception: the first call in a
+ * process, which sets up the queue and the thread, is not async-signal-safe. A handler that
+ * interrupted a send call must return; it must not longjmp(3) out of it.
  *
- * `service`: 1 to 128 bytes of text without control characters. `level`: trace, debug, info, warn, error or fatal, or an alias; case does not
- * matter. `message`: any text; bytes that are not UTF-8 are sent as U+FFFD, and more than `max_message_bytes` (65,536) are cut at a character's boundary and
- * counted. All three are borrowed until the call returns. The time stamp is the call's.
+ * `service`: 1 to 128 bytes of text without control characters. `level`: trace, debug, info, warn,
+ * error or fatal, or an alias; case does not matter. `message`: any text; bytes that are not UTF-8
+ * are sent as U+FFFD, and more than `max_message_bytes` (65,536) are cut at a character's boundary
+ * and counted. All three are borrowed until the call returns. The time stamp is the call's.
  *
- * Return 0 when the record is accepted: it will stand in app.log exactly once. Otherwise -1, the record is dropped, and errno is
- *   EINVAL  an argument is NULL, the service is not a name, or the level is none;
- *   EAGAIN  the queue is full (with on_full=block: and stayed full for block_ms);
+ * Return 0 when the record is accepted: it will stand in app.log exactly once. Otherwise -1, the
+ * record is dropped, and errno is EINVAL  an argument is NULL, the service is not a name, or the
+ * level is none; EAGAIN  the queue is full (with on_full=block: and stayed full for block_ms);
  *   ENOMEM or an error of pthread_create(3)  the first call could not set up the client. */
 
 int send_log(const char *service, const char *level, const char *message);
 
-/* The same with printf(3) formatting, which is only as async-signal-safe as the C library's vsnprintf. Adds EOVERFLOW or EILSEQ from there. */
-int send_logf(const char *service, const char *level, const char *format, ...) LOGCLIENT_PRINTF(3, 4);
-int send_vlogf(const char *service, const char *level, const char *format, va_list args) LOGCLIENT_PRINTF(3, 0);
+/* The same with printf(3) formatting, which is only as async-signal-safe as the C library's
+ * vsnprintf. Adds EOVERFLOW or EILSEQ from there. */
+int send_logf(const char *service, const char *level, const char *format, ...)
+    LOGCLIENT_PRINTF(3, 4);
+int send_vlogf(const char *service, const char *level, const char *format, va_list args)
+    LOGCLIENT_PRINTF(3, 0);
 
 /* The same for a client of one's own. */
-int logclient_send(logclient_t *client, const char *service, const char *level, const char *message);
-int logclient_sendf(logclient_t *client, const char *service, const char *level, const char *format, ...)
-    LOGCLIENT_PRINTF(4, 5);
-int logclient_vsendf(logclient_t *client, const char *service, const char *level, const char *format, va_list args)
-    LOGCLIENT_PRINTF(4, 0);
+int logclient_send(logclient_t *client, const char *service, const char *level,
+                   const char *message);
+int logclient_sendf(logclient_t *client, const char *service, const char *level, const char *format,
+                    ...) LOGCLIENT_PRINTF(4, 5);
+int logclient_vsendf(logclient_t *client, const char *service, const char *level,
+                     const char *format, va_list args) LOGCLIENT_PRINTF(4, 0);
 
 /* ---- Flush ---- */
 
-/* Waits until all that was accepted before this call is delivered or rejected, for at most timeout_ms milliseconds (0: only looks). NULL means the default
- * client; if that was never used there is nothing to wait for. Returns LOGCLIENT_OK or LOGCLIENT_TIMED_OUT. Thread-safe; not async-signal-safe. */
+/* Waits until all that was accepted before this call is delivered or rejected, for at most
+ * timeout_ms milliseconds (0: only looks). NULL means the default client; if that was never used
+ * there is nothing to wait for. Returns LOGCLIENT_OK or LOGCLIENT_TIMED_OUT. Thread-safe; not
+ * async-signal-safe. */
 logclient_status_t logclient_flush(logclient_t *client, int timeout_ms);
 
 /* ---- Statistics ---- */
 
-/* LOGGED = DELIVERED + REJECTED + DROPPED + QUEUED, whenever no call is under way. All count from the client's creation (in a forked
- * child: from its first call). */
+/* LOGGED = DELIVERED + REJECTED + DROPPED + QUEUED, whenever no call is under way. All count from
+ * the client's creation (in a forked child: from its first call). */
 typedef enum {
-    LOGCLIENT_STAT_LOGGED,       /* calls that were given a valid record */
-    LOGCLIENT_STAT_DELIVERED,    /* records that logd has confirmed */
-    LOGCLIENT_STAT_REJECTED,     /* records that logd refused */
-    LOGCLIENT_STAT_DROPPED,      /* records dropped because the queue was full */
-    LOGCLIENT_STAT_QUEUED,       /* records accepted, and neither delivered nor rejected yet */
-    LOGCLIENT_STAT_TRUNCATED,    /* messages cut to the limit */
-    LOGCLIENT_STAT_REPAIRED,     /* records with bytes replaced by U+FFFD */
-    LOGCLIENT_STAT_BATCHES,      /* batches confirmed */
-    LOGCLIENT_STAT_RETRIES,      /* batches sent again */
-    LOGCLIENT_STAT_RING_FALLBACK, /* 1 when records are kept in memory only although a ring file was asked for */
+    LOGCLIENT_STAT_LOGGED,        /* calls that were given a valid record */
+    LOGCLIENT_STAT_DELIVERED,     /* records that logd has confirmed */
+    LOGCLIENT_STAT_REJECTED,      /* records that logd refused */
+    LOGCLIENT_STAT_DROPPED,       /* records dropped because the queue was full */
+    LOGCLIENT_STAT_QUEUED,        /* records accepted, and neither delivered nor rejected yet */
+    LOGCLIENT_STAT_TRUNCATED,     /* messages cut to the limit */
+    LOGCLIENT_STAT_REPAIRED,      /* records with bytes replaced by U+FFFD */
+    LOGCLIENT_STAT_BATCHES,       /* batches confirmed */
+    LOGCLIENT_STAT_RETRIES,       /* batches sent again */
+    LOGCLIENT_STAT_RING_FALLBACK, /* 1 when records are kept in memory only although a ring file was
+                                     asked for */
     LOGCLIENT_STAT_ADOPTED,       /* records of dead processes that were delivered */
     LOGCLIENT_STAT_DAMAGED,       /* leftover rings moved aside */
 } logclient_stat_t;
 
-/* The value of a counter; 0 for an unknown one. NULL means the default client; if that was never used, all are 0. Thread-safe and
- * async-signal-safe. */
+/* The value of a counter; 0 for an unknown one. NULL means the default client; if that was never
+ * used, all are 0. Thread-safe and async-signal-safe. */
 uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat);
 
 #ifdef __cplusplus

@@ -1,0 +1,119 @@
+/* ring-internal.h: the queue of doc/protocol.md, section 6: many writers, one reader, in a shared
+ * mapping.
+ *
+ * The data area is mapped twice, one copy behind the other, so that every record is contiguous in
+ * memory. The writing side is lock-free and async-signal-safe. The reading side belongs to one
+ * thread. */
+#ifndef LC_RING_INTERNAL_H
+#define LC_RING_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/level.h"
+
+#define LC_RING_HEADER_BYTES 65536 /* a multiple of every page size in use */
+#define LC_RING_MIN_BYTES    (1 << 20)
+#define LC_RING_MAX_BYTES    ((int64_t)1 << 40)
+#define LC_RING_CHUNK        (256 * 1024) /* blocks are reserved in steps of this many bytes */
+#define LC_PRODUCER_BYTES    16
+#define LC_PRODUCER_HEX      (2 * LC_PRODUCER_BYTES)
+#define LC_FLAG_CUT          1u
+
+struct lc_ack_slot {
+    _Atomic uint64_t generation;
+    _Atomic uint64_t position;
+    _Atomic uint64_t sequence;
+    _Atomic uint64_t check;
+};
+
+/* The first bytes of the file. */
+struct lc_ring_header {
+    char magic[8];
+    uint32_t header_bytes;
+    uint32_t owner_pid;
+    uint64_t capacity;
+    int64_t created_ms;
+    unsigned char producer[LC_PRODUCER_BYTES];
+    char pad0[16];
+    _Atomic uint64_t head;
+    char pad1[56];
+    struct lc_ack_slot ack[2];
+};
+
+struct lc_ring {
+    /* Read by writers. */
+    struct lc_ring_header *header; /* mapped; NULL: no ring */
+    char *data;                    /* mapped twice: 2 * capacity bytes */
+    uint64_t capacity;             /* bytes, a power of two */
+    int fd;
+
+    /* Written by the reader, read by writers: how far writers may go. */
+    _Alignas(64) _Atomic uint64_t free_to; /* all before is zeroed */
+    _Atomic uint64_t reserved_to;          /* all before has its blocks; raised by writers too */
+
+    /* The reader's own. */
+    _Alignas(64) uint64_t tail; /* acknowledged position */
+    uint64_t sequence;          /* of the record at tail */
+    uint64_t generation;        /* of the last acknowledgement */
+    uint64_t trimmed;           /* tail at the last trim */
+    bool dead;                  /* the owner is dead: holes may be passed over */
+};
+
+struct lc_record {
+    struct span service, message; /* borrowed from the ring until it is acknowledged */
+    int64_t timestamp_ms;
+    enum level level;
+    unsigned flags; /* LC_FLAG_CUT */
+};
+
+/* Makes a new ring in the empty file fd, which the ring takes on success. Capacity is a power of
+ * two. Returns 0 or an errno. */
+int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity);
+
+/* Opens the ring of a dead process for reading. Takes fd on success. Returns 0, EBADMSG when the
+ * file is not a whole ring, or an errno. */
+int lc_ring_open(struct lc_ring *ring, int fd);
+
+/* Unmaps and closes; the file stays. */
+void lc_ring_close(struct lc_ring *ring);
+
+/* The producer id in hexadecimal, with a NUL. */
+void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1]);
+
+/* Appends a record. Returns 0, EAGAIN when the ring is full, or ENOSPC when it is not full, but its
+ * file system is. Lock-free, async-signal-safe; makes a system call only to reserve blocks that the
+ * reader has not reserved yet. */
+int lc_ring_write(struct lc_ring *ring, const struct lc_record *record);
+
+enum lc_ring_read {
+    LC_RING_RECORD,  /* *record is filled, *position is behind it */
+    LC_RING_EMPTY,   /* nothing more */
+    LC_RING_BUSY,    /* a record is being written there */
+    LC_RING_DAMAGED, /* no ring looks like this */
+};
+
+/* Reads the record at *position. */
+enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
+                               struct lc_record *record);
+
+/* Position behind the last reserved record. Thread-safe. */
+uint64_t lc_ring_head(const struct lc_ring *ring);
+
+/* Makes durable against a crash of the process that all before `position` is done and that the
+ * record there has this sequence number; then gives the space back. */
+void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence);
+
+/* Reserves blocks ahead of the writers. Call it regularly. Failure shows as ENOSPC in
+ * lc_ring_write(). */
+void lc_ring_reserve(struct lc_ring *ring);
+
+/* When the ring is empty, and much has gone through it since the last time: gives the blocks of the
+ * free space back to the file system, but for the chunks next to be written. Call it when there is
+ * nothing to send. */
+void lc_ring_trim(struct lc_ring *ring);
+
+#endif

@@ -1,0 +1,421 @@
+#include "ring-internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/crash.h"
+#include "common/record.h"
+#include "common/timestamp.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define MAGIC           "LOGRING1"
+#define STATE_RESERVED  ((uint64_t)1 << 32)
+#define STATE_COMMITTED ((uint64_t)2 << 32)
+#define LENGTH_MASK     0xffffffffu
+#define KEEP_BYTES                                                                                 \
+    ((uint64_t)64 << 20) /* the part of the file that keeps its blocks when it is freed */
+#define TRIM_BYTES ((uint64_t)8 << 20) /* so much is written between two trims */
+
+/* What lies in the ring: doc/protocol.md, section 6. */
+struct slot {
+    _Atomic uint64_t header;
+    int64_t timestamp_ms;
+    uint32_t message_bytes;
+    uint8_t service_bytes;
+    uint8_t level;
+    uint8_t flags;
+    uint8_t zero;
+    char text[];
+};
+
+_Static_assert(sizeof(struct lc_ring_header) == 256, "the layout of the file");
+_Static_assert(offsetof(struct lc_ring_header, head) == 64, "the layout of the file");
+_Static_assert(offsetof(struct lc_ring_header, ack) == 128, "the layout of the file");
+_Static_assert(offsetof(struct slot, text) == 24, "the layout of the file");
+
+/* A process that dies between two stores must leave the first one behind. x86 keeps stores in
+ * order; others need the barrier. TSan does not know fences, and does not need this one, which
+ * orders nothing between threads. */
+#if defined(__SANITIZE_THREAD__)
+#define STORE_BARRIER() ((void)0)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define STORE_BARRIER() ((void)0)
+#else
+#define STORE_BARRIER() atomic_thread_fence(memory_order_release)
+#endif
+#else
+#define STORE_BARRIER() atomic_thread_fence(memory_order_release)
+#endif
+
+static struct slot *slot_at(const struct lc_ring *ring, uint64_t position)
+{
+    return (struct slot *)(void *)(ring->data + (position & (ring->capacity - 1)));
+}
+
+static uint64_t rotl(uint64_t x, int n)
+{
+    return x << n | x >> (64 - n);
+}
+
+static uint64_t ack_check(uint64_t generation, uint64_t position, uint64_t sequence)
+{
+    return generation ^ rotl(position, 21) ^ rotl(sequence, 42) ^ 0x4c6f6752696e6731u;
+}
+
+/* ---- map ---- */
+
+static int map(struct lc_ring *ring, int fd, uint64_t capacity)
+{
+    size_t data = (size_t)capacity, all = LC_RING_HEADER_BYTES + 2 * data;
+    char *base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return errno;
+    if (mmap(base, LC_RING_HEADER_BYTES + data, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+             0) == MAP_FAILED ||
+        mmap(base + LC_RING_HEADER_BYTES + data, data, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, fd, LC_RING_HEADER_BYTES) == MAP_FAILED) {
+        int error = errno;
+        munmap(base, all);
+        return error;
+    }
+    ring->header = (struct lc_ring_header *)(void *)base;
+    ring->data = base + LC_RING_HEADER_BYTES;
+    ring->capacity = capacity;
+    return 0;
+}
+
+static void publish(struct lc_ring *ring, uint64_t position, uint64_t sequence)
+{
+    uint64_t generation = ring->generation + 1;
+    struct lc_ack_slot *slot = &ring->header->ack[generation & 1];
+    /* The slot is no longer valid while it changes: its old generation does not fit the new check.
+     */
+    atomic_store_explicit(&slot->check, ack_check(generation, position, sequence),
+                          memory_order_relaxed);
+    CRASH_POINT();
+    atomic_store_explicit(&slot->position, position, memory_order_release);
+    CRASH_POINT();
+    atomic_store_explicit(&slot->sequence, sequence, memory_order_release);
+    CRASH_POINT();
+    atomic_store_explicit(&slot->generation, generation, memory_order_release);
+    CRASH_POINT();
+    ring->generation = generation;
+    ring->tail = position;
+    ring->sequence = sequence;
+}
+
+int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity)
+{
+    *ring = (struct lc_ring){.fd = fd};
+    int error;
+    if (ftruncate(fd, (off_t)(LC_RING_HEADER_BYTES + capacity)) != 0)
+        return errno;
+    /* Blocks first: a store into a hole of a full file system is a SIGBUS in the caller's process.
+     */
+    if ((error = posix_fallocate(fd, 0, sizeof(struct lc_ring_header))) != 0 ||
+        (error = posix_fallocate(fd, LC_RING_HEADER_BYTES, LC_RING_CHUNK)) != 0 ||
+        (error = map(ring, fd, capacity)) != 0)
+        return error;
+    struct lc_ring_header *h = ring->header;
+    if (getrandom(h->producer, sizeof(h->producer), 0) != (ssize_t)sizeof(h->producer)) {
+        error = errno;
+        lc_ring_close(ring);
+        return error;
+    }
+    h->header_bytes = LC_RING_HEADER_BYTES;
+    h->owner_pid = (uint32_t)getpid();
+    h->capacity = capacity;
+    h->created_ms = timestamp_now_ms();
+    publish(ring, 0, 1);
+    memcpy(h->magic, MAGIC, sizeof(h->magic));
+    atomic_store_explicit(&ring->free_to, capacity, memory_order_relaxed);
+    atomic_store_explicit(&ring->reserved_to, LC_RING_CHUNK, memory_order_relaxed);
+    return 0;
+}
+
+static bool header_valid(const struct lc_ring_header *h, uint64_t file_bytes)
+{
+    return memcmp(h->magic, MAGIC, sizeof(h->magic)) == 0 &&
+           h->header_bytes == LC_RING_HEADER_BYTES && h->capacity >= LC_RING_MIN_BYTES &&
+           h->capacity <= (uint64_t)LC_RING_MAX_BYTES && (h->capacity & (h->capacity - 1)) == 0 &&
+           file_bytes == LC_RING_HEADER_BYTES + h->capacity;
+}
+
+/* Finds the acknowledged position and sequence. */
+static bool read_ack(struct lc_ring *ring)
+{
+    bool found = false;
+    for (int i = 0; i < 2; i++) {
+        struct lc_ack_slot *slot = &ring->header->ack[i];
+        uint64_t generation = atomic_load_explicit(&slot->generation, memory_order_acquire);
+        uint64_t position = atomic_load_explicit(&slot->position, memory_order_relaxed);
+        uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_relaxed);
+        if (atomic_load_explicit(&slot->check, memory_order_relaxed) !=
+                ack_check(generation, position, sequence) ||
+            generation <= ring->generation)
+            continue;
+        ring->generation = generation;
+        ring->tail = position;
+        ring->sequence = sequence;
+        found = true;
+    }
+    uint64_t head = lc_ring_head(ring);
+    return found && ring->sequence > 0 && ring->tail <= head &&
+           head - ring->tail <= ring->capacity && ((ring->tail | head) & 7) == 0;
+}
+
+int lc_ring_open(struct lc_ring *ring, int fd)
+{
+    struct lc_ring_header header;
+    struct stat st;
+    *ring = (struct lc_ring){.fd = fd, .dead = true};
+    if (fstat(fd, &st) != 0)
+        return errno;
+    ssize_t n = pread(fd, &header, sizeof(header), 0);
+    if (n < 0)
+        return errno;
+    if (n != (ssize_t)sizeof(header) || !header_valid(&header, (uint64_t)st.st_size))
+        return EBADMSG;
+    int error = map(ring, fd, header.capacity);
+    if (error != 0)
+        return error;
+    if (read_ack(ring))
+        return 0;
+    ring->fd = -1; /* the caller keeps it */
+    lc_ring_close(ring);
+    return EBADMSG;
+}
+
+void lc_ring_close(struct lc_ring *ring)
+{
+    if (ring->header != NULL)
+        munmap(ring->header, LC_RING_HEADER_BYTES + 2 * (size_t)ring->capacity);
+    if (ring->fd >= 0)
+        close(ring->fd);
+    *ring = (struct lc_ring){.fd = -1};
+}
+
+void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (int i = 0; i < LC_PRODUCER_BYTES; i++) {
+        hex[2 * i] = digits[ring->header->producer[i] >> 4];
+        hex[2 * i + 1] = digits[ring->header->producer[i] & 15];
+    }
+    hex[LC_PRODUCER_HEX] = '\0';
+}
+
+/* ---- blocks ---- */
+
+/* Reserves the blocks of [from, to), which is at most one chunk. Async-signal-safe. */
+static int reserve(const struct lc_ring *ring, uint64_t from, uint64_t to)
+{
+    /* posix_fallocate(3) of glibc falls back to writing, which is no good for a file that others
+     * write to. */
+    uint64_t start = from & (ring->capacity - 1);
+    int saved = errno;
+    int failed = fallocate(ring->fd, 0, (off_t)(LC_RING_HEADER_BYTES + start), (off_t)(to - from));
+    int error = failed ? errno : 0;
+    errno = saved;
+    return error == 0 ? 0 : ENOSPC;
+}
+
+/* Raises reserved_to so far that `position` is below it. Chunks begin at multiples of their size,
+ * so that a chunk never wraps. */
+static int reserve_to(struct lc_ring *ring, uint64_t position)
+{
+    uint64_t reserved = atomic_load_explicit(&ring->reserved_to, memory_order_acquire);
+    while (reserved < position) {
+        int error = reserve(ring, reserved, reserved + LC_RING_CHUNK);
+        if (error != 0)
+            return error;
+        if (atomic_compare_exchange_strong_explicit(&ring->reserved_to, &reserved,
+                                                    reserved + LC_RING_CHUNK, memory_order_acq_rel,
+                                                    memory_order_acquire))
+            reserved += LC_RING_CHUNK;
+    }
+    return 0;
+}
+
+void lc_ring_reserve(struct lc_ring *ring)
+{
+    uint64_t head = lc_ring_head(ring), want = head + 2 * LC_RING_CHUNK;
+    uint64_t end = atomic_load_explicit(&ring->free_to, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(&ring->reserved_to, memory_order_relaxed);
+    if (want > end)
+        want = end;
+    if (before >= want || reserve_to(ring, want) != 0)
+        return;
+    /* Page faults are taken here rather than in the callers. Old kernels don't know this advice;
+     * then the callers take them. */
+    madvise(ring->data + (before & (ring->capacity - 1)), LC_RING_CHUNK, MADV_POPULATE_WRITE);
+}
+
+/* Frees the blocks of [from, to): at most two pieces in the file. */
+static void punch(const struct lc_ring *ring, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        uint64_t start = from & (ring->capacity - 1);
+        uint64_t n = ring->capacity - start < to - from ? ring->capacity - start : to - from;
+        fallocate(ring->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  (off_t)(LC_RING_HEADER_BYTES + start), (off_t)n);
+        from += n;
+    }
+}
+
+/* ---- write ---- */
+
+static uint64_t slot_bytes(const struct lc_record *r)
+{
+    return (sizeof(struct slot) + r->service.n + r->message.n + 7) & ~(uint64_t)7;
+}
+
+/* Advances head by `bytes`; *position is where the record goes. */
+static int claim(struct lc_ring *ring, uint64_t bytes, uint64_t *position)
+{
+    _Atomic uint64_t *head = &ring->header->head;
+    uint64_t at = atomic_load_explicit(head, memory_order_relaxed);
+    do {
+        if (at + bytes > atomic_load_explicit(&ring->free_to, memory_order_acquire))
+            return EAGAIN;
+        if (at + bytes > atomic_load_explicit(&ring->reserved_to, memory_order_acquire)) {
+            int error = reserve_to(ring, at + bytes);
+            if (error != 0)
+                return error;
+        }
+        /* Sequentially consistent: the sender's going to sleep relies on it (wake_sender() in
+         * client.c). */
+    } while (!atomic_compare_exchange_weak(head, &at, at + bytes));
+    *position = at;
+    return 0;
+}
+
+int lc_ring_write(struct lc_ring *ring, const struct lc_record *r)
+{
+    uint64_t position, bytes = slot_bytes(r);
+    CRASH_POINT();
+    int error = claim(ring, bytes, &position);
+    if (error != 0)
+        return error;
+    CRASH_POINT();
+    struct slot *slot = slot_at(ring, position);
+    atomic_store_explicit(&slot->header, bytes | STATE_RESERVED, memory_order_relaxed);
+    STORE_BARRIER();
+    CRASH_POINT();
+    slot->timestamp_ms = r->timestamp_ms;
+    slot->message_bytes = (uint32_t)r->message.n;
+    slot->service_bytes = (uint8_t)r->service.n;
+    slot->level = (uint8_t)r->level;
+    slot->flags = (uint8_t)r->flags;
+    CRASH_POINT();
+    memcpy(slot->text, r->service.p, r->service.n);
+    CRASH_POINT();
+    memcpy(slot->text + r->service.n, r->message.p, r->message.n);
+    CRASH_POINT();
+    atomic_store_explicit(&slot->header, bytes | STATE_COMMITTED, memory_order_release);
+    CRASH_POINT();
+    return 0;
+}
+
+/* ---- read ---- */
+
+uint64_t lc_ring_head(const struct lc_ring *ring)
+{
+    return atomic_load(&ring->header->head);
+}
+
+static bool fill(const struct slot *slot, uint64_t bytes, struct lc_record *r)
+{
+    *r = (struct lc_record){
+        .service = {slot->text, slot->service_bytes},
+        .message = {slot->text + slot->service_bytes, slot->message_bytes},
+        .timestamp_ms = slot->timestamp_ms,
+        .level = (enum level)slot->level,
+        .flags = slot->flags,
+    };
+    return slot_bytes(r) == bytes && r->service.n > 0 && r->service.n <= RECORD_SERVICE_MAX &&
+           slot->level <= LEVEL_FATAL;
+}
+
+enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
+                               struct lc_record *record)
+{
+    uint64_t head = lc_ring_head(ring);
+    while (*position < head) {
+        struct slot *slot = slot_at(ring, *position);
+        uint64_t header = atomic_load_explicit(&slot->header, memory_order_acquire);
+        uint64_t bytes = header & LENGTH_MASK, state = header - bytes;
+        if (header == 0 || state == STATE_RESERVED) {
+            if (!ring->dead)
+                return LC_RING_BUSY;
+            if (header == 0)
+                bytes = 8;
+        } else if (state != STATE_COMMITTED) {
+            return LC_RING_DAMAGED;
+        }
+        if ((bytes & 7) != 0 || bytes == 0 || bytes > head - *position)
+            return LC_RING_DAMAGED;
+        if (state == STATE_COMMITTED) {
+            if (bytes < sizeof(struct slot) || !fill(slot, bytes, record))
+                return LC_RING_DAMAGED;
+            *position += bytes;
+            return LC_RING_RECORD;
+        }
+        *position += bytes;
+    }
+    return LC_RING_EMPTY;
+}
+
+/* Zeroes acknowledged space. What lies far into a large file gives its blocks back at once, so that
+ * a large ring costs what is in it; the first part keeps them, so that an ordinary ring costs no
+ * system calls. */
+static void zero(const struct lc_ring *ring, uint64_t from, uint64_t to)
+{
+    uint64_t start = from & (ring->capacity - 1);
+    if (start < KEEP_BYTES)
+        memset(ring->data + start, 0, (size_t)(to - from));
+    else
+        punch(ring, from, to);
+}
+
+void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence)
+{
+    uint64_t from = ring->tail;
+    publish(ring, position, sequence);
+    if (ring->dead)
+        return; /* nobody writes there any more */
+    zero(ring, from, position);
+    CRASH_POINT();
+    atomic_store_explicit(&ring->free_to, position + ring->capacity, memory_order_release);
+}
+
+void lc_ring_trim(struct lc_ring *ring)
+{
+    uint64_t head = ring->tail;
+    uint64_t reserved = atomic_load(&ring->reserved_to), end = reserved + LC_RING_CHUNK;
+    if (head - ring->trimmed < TRIM_BYTES || end > head + ring->capacity ||
+        lc_ring_head(ring) != head || reserve(ring, reserved, end) != 0)
+        return;
+    /* Writers must keep out of what is punched. The lower limit holds for every claim that begins
+     * now; moving head makes those fail that have read the old limit. */
+    atomic_store(&ring->free_to, end);
+    CRASH_POINT();
+    if (atomic_compare_exchange_strong(&ring->header->head, &head, head + 8)) {
+        CRASH_POINT();
+        /* A writer that had reserved the same chunk finds the value that it wanted to store. */
+        atomic_compare_exchange_strong(&ring->reserved_to, &reserved, end);
+        publish(ring, head + 8, ring->sequence);
+        punch(ring, end, head + 8 + ring->capacity);
+        ring->trimmed = head + 8;
+        CRASH_POINT();
+    }
+    atomic_store_explicit(&ring->free_to, ring->tail + ring->capacity, memory_order_release);
+}
