@@ -67,7 +67,7 @@ $(BUILD)/logd: $(call obj,$(LOGD_SRC) $(COMMON_SRC))
 $(BUILD)/logworker: $(call obj,$(WORKER_SRC) $(COMMON_SRC))
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
 
-$(BUILD)/logsend: $(call obj,liblogclient/logsend.c common/options.c common/diag.c) $(BUILD)/liblogclient.a
+$(BUILD)/logsend: $(call obj,liblogclient/logsend.c common/options.c common/options-help.c common/diag.c common/timestamp.c) $(BUILD)/liblogclient.a
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent jansson)
 
 $(BUILD)/liblogclient.so.1: $(call obj,$(LIB_SRC)) liblogclient/liblogclient.map
