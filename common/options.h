@@ -22,7 +22,7 @@ enum option_type {
 #define OPTION_LIST_MAX 16
 
 struct option_list {
-    const char *item[OPTION_LIST_MAX]; /* owned by the table user for the process's life */
+    char *item[OPTION_LIST_MAX]; /* owned copies, for the life of the process as a rule */
     size_t count;
 };
 

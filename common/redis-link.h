@@ -10,25 +10,11 @@
 #include <stdint.h>
 
 #include "common/buf.h"
+#include "common/redis-url.h"
 
 struct event_base;
 struct redis_link;
 struct redis_reply;
-
-/* Where Redis is: redis://[user:pass@]host[:port][/db], or unix:///path[?db=N]. All fields owned, freed by redis_url_free(). */
-struct redis_url {
-    char *host;     /* NULL for a unix socket */
-    int port;       /* default 6379 */
-    char *path;     /* of the unix socket, or NULL */
-    char *user;     /* NULL: AUTH with the password alone */
-    char *password; /* NULL: no AUTH */
-    int db;         /* SELECT when not 0 */
-    char *shown;    /* the URL without its password, for messages */
-};
-
-/* Returns false with a sentence in err that names what is wrong and what a URL looks like. User, password and path may be percent-encoded. */
-bool redis_url_parse(struct redis_url *url, const char *text, char *err, size_t errlen);
-void redis_url_free(struct redis_url *url);
 
 enum redis_reply_type {
     REPLY_STRING,
