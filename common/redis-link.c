@@ -1,17 +1,10 @@
-/* redis-link.c: one connection over hiredis's asynchronous API, versions 0.14.1 to 1.x.
+/* redis-link.c: keeps a connection to Redis up, and knows which commands are unanswered.
  *
- * Commands wait for their replies in a queue of the link's own. hiredis only says "here is the next
- * reply"; that it calls its callbacks with NULL when a connection ends is ignored, since at that
- * time its context must not be touched (0.14.1 crashes when it is freed in there). A connection
- * that has ended, or is to end, makes the link LINK_BROKEN, and a timer of zero then clears up from
- * the event loop: the one place in which connections are freed, pending callbacks get NULL, and the
- * next attempt is planned. */
+ * A connection that has ended, or is to end, makes the link LINK_BROKEN, and a timer of zero then
+ * clears up from the event loop: the one place in which pending callbacks get NULL and the next
+ * attempt is planned. So nothing runs inside the caller's calls. */
 #include "common/redis-link.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <hiredis/async.h>
-#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,12 +15,13 @@
 #include <event2/util.h>
 
 #include "common/diag.h"
+#include "common/redis-conn.h"
 #include "common/resp.h"
 #include "common/timestamp.h"
 
-#define KEEPALIVE_S 15
-#define QUEUE_MIN   64 /* a power of two, as every capacity of the queue */
-#define NO_TIMER    (-1)
+#define QUEUE_MIN 64 /* a power of two, as every capacity of the queue */
+#define NO_TIMER  (-1)
+#define SETUP_MAX 3 /* AUTH, SELECT, PING */
 
 enum link_state {
     LINK_WAITING,    /* no connection; the timer starts the next attempt */
@@ -51,176 +45,20 @@ struct redis_link {
     struct redis_link_events events;
     void *arg; /* of the events */
     enum link_state state;
-    redisAsyncContext *ac; /* owned; NULL when there is no connection */
-    struct event *timer;   /* meaning: see link_state */
-    bool timer_set;        /* LINK_READY: the timer is running */
-    bool was_ready;        /* LINK_BROKEN: `down` follows, not `failed` */
-    int64_t backoff_ms;    /* before the next attempt, without the jitter */
-    unsigned busy;         /* user callbacks on the stack */
-    char why[256];         /* why the connection broke */
+    struct redis_conn *conn;      /* owned; NULL when there is none */
+    const char *steps[SETUP_MAX]; /* LINK_SETUP: names of the commands sent */
+    unsigned step, step_count;    /* the next one to be answered, and how many there are */
+    struct event *timer;          /* meaning: see link_state */
+    bool timer_set;               /* LINK_READY: the timer is running */
+    bool was_ready;               /* LINK_BROKEN: `down` follows, not `failed` */
+    int64_t backoff_ms;           /* before the next attempt, without the jitter */
+    unsigned busy;                /* user callbacks on the stack */
+    char why[256];                /* why the connection broke */
 
     struct pending *queue; /* ring of `capacity` slots */
     size_t capacity;       /* power of two, or 0 */
     size_t first, count;
 };
-
-/* ---- replies ---- */
-
-static const redisReply *raw(const struct redis_reply *r)
-{
-    return (const redisReply *)r;
-}
-
-enum redis_reply_type reply_type(const struct redis_reply *r)
-{
-    switch (raw(r)->type) {
-    case REDIS_REPLY_STRING:
-        return REPLY_STRING;
-    case REDIS_REPLY_STATUS:
-        return REPLY_STATUS;
-    case REDIS_REPLY_ERROR:
-        return REPLY_ERROR;
-    case REDIS_REPLY_INTEGER:
-        return REPLY_INTEGER;
-    case REDIS_REPLY_ARRAY:
-        return REPLY_ARRAY;
-    default: /* nil, and the types of RESP3, which no server sends unasked */
-        return REPLY_NIL;
-    }
-}
-
-struct span reply_span(const struct redis_reply *r)
-{
-    switch (raw(r)->type) {
-    case REDIS_REPLY_STRING:
-    case REDIS_REPLY_STATUS:
-    case REDIS_REPLY_ERROR:
-        return (struct span){raw(r)->str, (size_t)raw(r)->len};
-    default:
-        return (struct span){NULL, 0};
-    }
-}
-
-int64_t reply_integer(const struct redis_reply *r)
-{
-    return raw(r)->type == REDIS_REPLY_INTEGER ? raw(r)->integer : 0;
-}
-
-size_t reply_count(const struct redis_reply *r)
-{
-    return raw(r)->type == REDIS_REPLY_ARRAY ? raw(r)->elements : 0;
-}
-
-const struct redis_reply *reply_at(const struct redis_reply *r, size_t i)
-{
-    return (const struct redis_reply *)raw(r)->element[i];
-}
-
-bool reply_is_error(const struct redis_reply *r, const char *code)
-{
-    struct span text = reply_span(r);
-    size_t n = strlen(code);
-
-    return raw(r)->type == REDIS_REPLY_ERROR && text.n >= n && memcmp(text.p, code, n) == 0 &&
-           (text.n == n || text.p[n] == ' ');
-}
-
-/* ---- hiredis on libevent ---- */
-
-/* The events of one connection: owned by the hiredis context, freed by its cleanup hook. */
-struct adapter {
-    redisAsyncContext *ac;
-    struct event *readable, *writable;
-    bool in_write; /* from the start of a write to hiredis's word on whether all is written */
-};
-
-static void on_readable(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    redisAsyncHandleRead(((struct adapter *)arg)->ac);
-}
-
-static void on_writable(evutil_socket_t fd, short what, void *arg)
-{
-    struct adapter *a = arg;
-
-    (void)fd;
-    (void)what;
-    a->in_write = true;
-    redisAsyncHandleWrite(a->ac);
-}
-
-static void watch(struct event *event)
-{
-    if (event_add(event, NULL) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot watch the connection to Redis: out of memory");
-}
-
-static void add_read(void *arg)
-{
-    watch(((struct adapter *)arg)->readable);
-}
-
-static void del_read(void *arg)
-{
-    event_del(((struct adapter *)arg)->readable);
-}
-
-/* Inside a write: not all could be written, wait for the socket. Otherwise a command was added: it
- * is written at the end of this turn of the loop, with all others of the turn, without asking epoll
- * first. */
-static void add_write(void *arg)
-{
-    struct adapter *a = arg;
-
-    if (a->in_write || !(a->ac->c.flags & REDIS_CONNECTED))
-        watch(a->writable);
-    else
-        event_active(a->writable, EV_WRITE, 0);
-    a->in_write = false;
-}
-
-static void del_write(void *arg)
-{
-    struct adapter *a = arg;
-
-    a->in_write = false;
-    event_del(a->writable);
-}
-
-static void free_adapter(void *arg)
-{
-    struct adapter *a = arg;
-
-    if (a->readable != NULL)
-        event_free(a->readable);
-    if (a->writable != NULL)
-        event_free(a->writable);
-    free(a);
-}
-
-static bool attach(redisAsyncContext *ac, struct event_base *base)
-{
-    struct adapter *a = calloc(1, sizeof(*a));
-
-    if (a == NULL)
-        return false;
-    a->ac = ac;
-    a->readable = event_new(base, ac->c.fd, EV_READ | EV_PERSIST, on_readable, a);
-    a->writable = event_new(base, ac->c.fd, EV_WRITE | EV_PERSIST, on_writable, a);
-    if (a->readable == NULL || a->writable == NULL) {
-        free_adapter(a);
-        return false;
-    }
-    ac->ev.addRead = add_read;
-    ac->ev.delRead = del_read;
-    ac->ev.addWrite = add_write;
-    ac->ev.delWrite = del_write;
-    ac->ev.cleanup = free_adapter;
-    ac->ev.data = a;
-    return true;
-}
 
 /* ---- the queue of commands without a reply ---- */
 
@@ -312,16 +150,11 @@ __attribute__((format(printf, 2, 3))) static void give_up(struct redis_link *lin
     set_state(link, LINK_BROKEN, 0);
 }
 
-/* Not from a connect or disconnect callback of hiredis; from a reply callback hiredis defers it. */
 static void drop_connection(struct redis_link *link)
 {
-    redisAsyncContext *ac = link->ac;
-
-    if (ac == NULL)
-        return;
-    link->ac = NULL;
-    ac->data = NULL; /* the callbacks that hiredis still makes know nobody */
-    redisAsyncFree(ac);
+    if (link->conn != NULL)
+        redis_conn_close(link->conn);
+    link->conn = NULL;
 }
 
 static void fail_pending(struct redis_link *link)
@@ -363,43 +196,8 @@ static void clear_up(struct redis_link *link)
 
 /* ---- setting a connection up ---- */
 
-/* Whether the reply is one that the set-up can go on with. An error ends the attempt. */
-static bool setup_goes_on(redisAsyncContext *ac, const redisReply *reply, const char *command)
+static void become_ready(struct redis_link *link)
 {
-    struct redis_link *link = ac->data;
-
-    if (link == NULL || reply == NULL || link->state != LINK_SETUP)
-        return false;
-    if (reply->type != REDIS_REPLY_ERROR)
-        return true;
-    give_up(link, "Redis answered %s with \"%s\"", command, reply->str);
-    return false;
-}
-
-static void on_auth(redisAsyncContext *ac, void *reply, void *arg)
-{
-    (void)arg;
-    setup_goes_on(ac, reply, "AUTH");
-}
-
-static void on_select(redisAsyncContext *ac, void *reply, void *arg)
-{
-    (void)arg;
-    setup_goes_on(ac, reply, "SELECT");
-}
-
-static void on_ping(redisAsyncContext *ac, void *r, void *arg)
-{
-    struct redis_link *link = ac->data;
-    const redisReply *reply = r;
-
-    (void)arg;
-    if (!setup_goes_on(ac, reply, "PING"))
-        return;
-    if (reply->type != REDIS_REPLY_STATUS || strcmp(reply->str, "PONG") != 0) {
-        give_up(link, "the answer to PING is not Redis's: is the address right?");
-        return;
-    }
     link->backoff_ms = link->config.backoff_min_ms;
     set_state(link, LINK_READY, NO_TIMER);
     enter_callback(link);
@@ -407,10 +205,37 @@ static void on_ping(redisAsyncContext *ac, void *r, void *arg)
     leave_callback(link);
 }
 
-/* Appends one command and the callback of its reply. */
-static bool send_raw(redisAsyncContext *ac, redisCallbackFn *cb, const void *command, size_t n)
+/* A server that answers PING serves: it has loaded its data and wants no further password. One that
+ * may not be asked for it, by an ACL, answers too. */
+static bool answers_ping(const struct redis_reply *reply)
 {
-    return redisAsyncFormattedCommand(ac, cb, NULL, command, n) == REDIS_OK;
+    struct span text = reply_span(reply);
+
+    return reply_is_error(reply, "NOPERM") ||
+           (reply_type(reply) == REPLY_STATUS && text.n == 4 && memcmp(text.p, "PONG", 4) == 0);
+}
+
+static void on_setup_reply(struct redis_link *link, const struct redis_reply *reply)
+{
+    const char *step = link->steps[link->step++];
+    struct span text = reply_span(reply);
+
+    if (link->step == link->step_count && answers_ping(reply))
+        become_ready(link);
+    else if (reply_type(reply) == REPLY_ERROR)
+        give_up(link, "Redis answers %s with \"%.*s\"", step, (int)text.n, text.p);
+    else if (link->step == link->step_count)
+        give_up(link, "what listens there does not answer like Redis; is the address right?");
+}
+
+/* Sends one command of the set-up, and empties the buffer. */
+static bool send_step(struct redis_link *link, struct buf *command, const char *name)
+{
+    bool sent = !command->failed && redis_conn_send(link->conn, command->data, command->len);
+
+    link->steps[link->step_count++] = name;
+    buf_clear(command);
+    return sent;
 }
 
 static bool send_auth(struct redis_link *link, struct buf *command)
@@ -424,7 +249,7 @@ static bool send_auth(struct redis_link *link, struct buf *command)
     if (url->user != NULL)
         resp_arg_str(command, url->user);
     resp_arg_str(command, url->password);
-    return !command->failed && send_raw(link->ac, on_auth, command->data, command->len);
+    return send_step(link, command, "AUTH");
 }
 
 static bool send_select(struct redis_link *link, struct buf *command)
@@ -434,87 +259,67 @@ static bool send_select(struct redis_link *link, struct buf *command)
     resp_begin(command, 2);
     resp_arg_str(command, "SELECT");
     resp_arg_int(command, link->config.url->db);
-    return !command->failed && send_raw(link->ac, on_select, command->data, command->len);
+    return send_step(link, command, "SELECT");
 }
 
-/* All set-up commands at once; the first error reply ends the attempt. */
-static bool send_setup(struct redis_link *link)
+static bool send_ping(struct redis_link *link, struct buf *command)
 {
-    static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+    resp_begin(command, 1);
+    resp_arg_str(command, "PING");
+    return send_step(link, command, "PING");
+}
+
+/* All commands of the set-up at once; the first one that is refused ends the attempt. */
+static void on_connected(void *arg)
+{
+    struct redis_link *link = arg;
     struct buf command = {0};
-    bool sent = send_auth(link, &command);
 
-    buf_clear(&command);
-    sent =
-        sent && send_select(link, &command) && send_raw(link->ac, on_ping, ping, sizeof(ping) - 1);
-    buf_free(&command);
-    return sent;
-}
-
-static void on_connect(const redisAsyncContext *ac, int status)
-{
-    struct redis_link *link = ac->data;
-
-    if (link == NULL)
-        return;
-    if (status != REDIS_OK) {
-        link->ac = NULL; /* hiredis frees it after this */
-        give_up(link, "%s", ac->c.errstr);
-        return;
-    }
-    link->state = LINK_SETUP; /* the deadline of the attempt runs on */
-    if (!send_setup(link))
+    link->state = LINK_SETUP; /* the attempt's deadline runs on, so no set_state() */
+    link->step = link->step_count = 0;
+    if (!send_auth(link, &command) || !send_select(link, &command) || !send_ping(link, &command))
         give_up(link, "out of memory");
+    buf_free(&command);
 }
 
-static void on_disconnect(const redisAsyncContext *ac, int status)
+static void on_closed(const char *why, void *arg)
 {
-    struct redis_link *link = ac->data;
+    struct redis_link *link = arg;
 
-    (void)status;
-    if (link == NULL)
-        return;
-    link->ac = NULL; /* hiredis frees it after this */
-    give_up(link, "%s", ac->c.errstr);
+    link->conn = NULL;
+    give_up(link, "%s", why);
 }
 
-/* hiredis sets TCP_NODELAY itself. */
-static bool set_socket_options(redisContext *c)
+static void on_command_reply(struct redis_link *link, const struct redis_reply *reply)
 {
-    int flags = fcntl(c->fd, F_GETFD);
+    struct pending entry = queue_pop(link);
 
-    if (flags < 0 || fcntl(c->fd, F_SETFD, flags | FD_CLOEXEC) != 0)
-        return false;
-    return c->connection_type != REDIS_CONN_TCP || redisEnableKeepAlive(c) == REDIS_OK;
+    enter_callback(link);
+    entry.cb(reply, entry.arg);
+    leave_callback(link);
+}
+
+static void on_reply(const struct redis_reply *reply, void *arg)
+{
+    struct redis_link *link = arg;
+
+    if (link->state == LINK_SETUP)
+        on_setup_reply(link, reply);
+    else if (link->state == LINK_READY)
+        on_command_reply(link, reply);
+    /* else LINK_BROKEN: it comes too late, clear_up() speaks to those who wait */
 }
 
 static void start_attempt(struct redis_link *link)
 {
-    const struct redis_url *url = link->config.url;
-    redisAsyncContext *ac = url->path != NULL ? redisAsyncConnectUnix(url->path)
-                                              : redisAsyncConnect(url->host, url->port);
+    static const struct redis_conn_events events = {
+        .connected = on_connected, .reply = on_reply, .closed = on_closed};
+    char why[128];
 
     set_state(link, LINK_CONNECTING, link->config.connect_timeout_ms);
-    link->ac = ac;
-    if (ac == NULL) {
-        give_up(link, "out of memory");
-        return;
-    }
-    ac->data = link;
-    if (ac->err != 0) {
-        give_up(link, "%s", ac->errstr);
-        return;
-    }
-    if (!attach(ac, link->base)) {
-        give_up(link, "out of memory");
-        return;
-    }
-    if (!set_socket_options(&ac->c)) {
-        give_up(link, "cannot set the socket's options: %s", strerror(errno));
-        return;
-    }
-    redisAsyncSetConnectCallback(ac, on_connect);
-    redisAsyncSetDisconnectCallback(ac, on_disconnect);
+    link->conn = redis_conn_open(link->base, link->config.url, &events, link, why, sizeof(why));
+    if (link->conn == NULL)
+        give_up(link, "%s", why);
 }
 
 /* ---- commands ---- */
@@ -551,8 +356,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         break;
     case LINK_SETUP:
         give_up(link, "connected, but no answer to %s within %" PRId64 " ms",
-                link->config.url->password != NULL ? "AUTH" : "PING",
-                link->config.connect_timeout_ms);
+                link->steps[link->step], link->config.connect_timeout_ms);
         break;
     case LINK_READY:
         watch_oldest(link);
@@ -565,20 +369,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void on_reply(redisAsyncContext *ac, void *reply, void *arg)
-{
-    struct redis_link *link = ac->data;
-    struct pending entry;
-
-    (void)arg;
-    if (link == NULL || reply == NULL || link->state != LINK_READY)
-        return; /* clear_up() speaks to those who wait */
-    entry = queue_pop(link);
-    enter_callback(link);
-    entry.cb(reply, entry.arg);
-    leave_callback(link);
-}
-
 bool redis_link_send(struct redis_link *link, const void *command, size_t n, redis_reply_cb *cb,
                      void *arg)
 {
@@ -586,7 +376,7 @@ bool redis_link_send(struct redis_link *link, const void *command, size_t n, red
 
     if (link->state != LINK_READY || !queue_has_room(link))
         return false;
-    if (!send_raw(link->ac, on_reply, command, n)) {
+    if (!redis_conn_send(link->conn, command, n)) {
         give_up(link, "out of memory");
         return false;
     }
