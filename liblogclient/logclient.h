@@ -20,6 +20,7 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define LOGCLIENT_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#pragma GCC visibility push(default)
 #else
 #define LOGCLIENT_PRINTF(f, a)
 #endif
@@ -170,6 +171,10 @@ typedef enum {
 /* The value of a counter; 0 for an unknown one. NULL means the default client; if that was never
  * used, all are 0. Thread-safe and async-signal-safe. */
 uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -35,7 +35,7 @@ struct slot {
     char text[];
 };
 
-_Static_assert(sizeof(struct lc_ring_header) == 256, "the layout of the file");
+_Static_assert(sizeof(struct lc_ring_header) == 192, "the layout of the file");
 _Static_assert(offsetof(struct lc_ring_header, head) == 64, "the layout of the file");
 _Static_assert(offsetof(struct lc_ring_header, ack) == 128, "the layout of the file");
 _Static_assert(offsetof(struct slot, text) == 24, "the layout of the file");

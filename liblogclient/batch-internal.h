@@ -1,0 +1,28 @@
+/* batch-internal.h: the body of one request, made from the records at the tail of a ring. */
+#ifndef LC_BATCH_INTERNAL_H
+#define LC_BATCH_INTERNAL_H
+
+#include "ring-internal.h"
+
+struct lc_batch {
+    struct buf body;  /* NDJSON */
+    uint64_t *ends;   /* position behind each record; `limit` entries */
+    size_t count;     /* records in it */
+    size_t limit;     /* records at most */
+    size_t repaired;  /* records with bytes replaced by U+FFFD */
+    uint64_t end;     /* position behind the last record and the holes after it */
+    struct buf clean; /* scratch: a repaired text */
+};
+
+/* False when out of memory. */
+bool lc_batch_init(struct lc_batch *batch, size_t limit);
+void lc_batch_free(struct lc_batch *batch);
+
+/* Fills the batch with at most max_records, from the ring's tail on, not beyond position `stop`,
+ * until the body has max_bytes. message_max: a repaired message is cut to it. Returns what ended
+ * it: LC_RING_RECORD for a limit. The batch is incomplete, and must not be sent, when body.failed
+ * is set. */
+enum lc_ring_read lc_batch_fill(struct lc_batch *batch, const struct lc_ring *ring, uint64_t stop,
+                                size_t max_records, size_t max_bytes, size_t message_max);
+
+#endif

@@ -1,0 +1,59 @@
+/* client-internal.h: what the calling side (client.c) and the sender thread (sender.c) share. */
+#ifndef LC_CLIENT_INTERNAL_H
+#define LC_CLIENT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "logclient.h"
+#include "options-internal.h"
+#include "ring-internal.h"
+#include "ringdir-internal.h"
+
+struct lc_sender;
+
+struct lc_counters {
+    _Atomic uint64_t dropped, truncated;                     /* by callers */
+    _Atomic uint64_t delivered, rejected, repaired, batches; /* by the sender, like all below */
+    _Atomic uint64_t retries, adopted, damaged, fallback;
+};
+
+struct logclient {
+    struct lc_ring ring;
+    logclient_options_t *options; /* owned */
+    int dir;                      /* the ring directory, or -1 */
+    char name[LC_RING_NAME_MAX];  /* of the ring file in it */
+
+    _Alignas(64) _Atomic uint64_t accepted; /* records; written by callers */
+    struct lc_counters count;
+
+    _Alignas(64) _Atomic bool sleeping; /* the sender waits on wake_fd and nothing else */
+    int wake_fd;                        /* eventfd */
+    _Atomic unsigned generation;        /* the fork generation that ring and sender belong to */
+    _Atomic bool stop;                  /* the sender shall end */
+
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t progress;
+    uint64_t acknowledged; /* the ring's tail, for logclient_flush() */
+
+    pthread_t thread;
+    struct lc_sender *sender;
+    char fallback_text[320]; /* why there is no ring file; reported by the sender at its start */
+
+    struct logclient *next; /* in the list of all clients, for fork(2) */
+};
+
+/* Makes the sender and starts its thread. Returns 0 or an errno. */
+int lc_sender_start(logclient_t *client);
+
+/* Ends the thread at once, whatever is under way, and frees the sender. */
+void lc_sender_stop(logclient_t *client);
+
+/* For the child of a fork: closes the descriptors that it shares with its parent's sender. */
+void lc_sender_close_inherited(struct lc_sender *sender);
+
+/* Wakes the sender when it sleeps. Async-signal-safe; keeps errno. */
+void lc_wake(logclient_t *client);
+
+#endif

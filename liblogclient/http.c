@@ -1,0 +1,287 @@
+#include "http-internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <event2/http.h>
+
+#include "logclient.h"
+
+#define ANSWER_MAX  65536
+#define HEADERS_MAX 16384
+
+struct lc_http {
+    struct event_base *base;
+    struct evdns_base *dns;               /* NULL until a host name is to be resolved */
+    struct evhttp_connection *connection; /* NULL: none */
+    const struct lc_url *connected_url;   /* whose connection it is */
+    struct event *timer;                  /* the deadline of the request under way */
+    struct event *completion;             /* runs `done` in a fresh call from the loop */
+    bool pending;                         /* a request is under way */
+    bool broken;                          /* the connection is to be freed before the completion */
+    lc_http_done *done;
+    void *arg;
+
+    struct lc_http_answer answer;
+    char error[200];
+    char body[ANSWER_MAX + 1];
+};
+
+static void complete(struct lc_http *http)
+{
+    if (!http->pending)
+        return;
+    http->pending = false;
+    http->broken = http->answer.status == 0;
+    event_del(http->timer);
+    event_active(http->completion, EV_TIMEOUT, 1);
+}
+
+static void fail(struct lc_http *http, const char *what, const char *detail)
+{
+    http->answer.status = 0;
+    snprintf(http->error, sizeof(http->error), "%s%s%s", what, detail[0] != '\0' ? ": " : "",
+             detail);
+    complete(http);
+}
+
+static void disconnect(struct lc_http *http)
+{
+    if (http->connection != NULL)
+        evhttp_connection_free(http->connection);
+    http->connection = NULL;
+}
+
+/* ---- evhttp's ways to end a request ---- */
+
+static void on_error(enum evhttp_request_error error, void *arg)
+{
+    static const char *const texts[] = {
+        [EVREQ_HTTP_TIMEOUT] = "the connection timed out",
+        [EVREQ_HTTP_EOF] = "the connection was closed before the answer",
+        [EVREQ_HTTP_INVALID_HEADER] = "the answer's headers are not HTTP",
+        [EVREQ_HTTP_BUFFER_ERROR] = "reading or writing failed",
+        [EVREQ_HTTP_REQUEST_CANCEL] = "canceled",
+        [EVREQ_HTTP_DATA_TOO_LONG] = "the answer is too long",
+    };
+    fail(arg, texts[error], "");
+}
+
+/* Retry-After in seconds (RFC 9110, 10.2.3); its form with a date is not used by logd, and is
+ * passed over. */
+static int64_t retry_after(struct evhttp_request *request)
+{
+    const char *value =
+        evhttp_find_header(evhttp_request_get_input_headers(request), "Retry-After");
+    if (value == NULL || value[0] < '0' || value[0] > '9')
+        return -1;
+    char *end;
+    long seconds = strtol(value, &end, 10);
+    return *end != '\0' || seconds > 86400 ? -1 : seconds * (int64_t)1000;
+}
+
+/* request is NULL after on_error(); its code is 0 when connecting failed. */
+static void on_answer(struct evhttp_request *request, void *arg)
+{
+    struct lc_http *http = arg;
+    if (!http->pending)
+        return;
+    if (request == NULL) {
+        fail(http, "the request failed", "");
+        return;
+    }
+    int status = evhttp_request_get_response_code(request);
+    if (status == 0) {
+        int error = EVUTIL_SOCKET_ERROR();
+        fail(http, "connecting failed", error != 0 ? evutil_socket_error_to_string(error) : "");
+        return;
+    }
+    ev_ssize_t n =
+        evbuffer_copyout(evhttp_request_get_input_buffer(request), http->body, ANSWER_MAX);
+    http->body[n > 0 ? n : 0] = '\0';
+    http->answer.status = status;
+    http->answer.retry_after_ms = retry_after(request);
+    complete(http);
+}
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    fail(arg, "no answer in time", "");
+}
+
+static void on_complete(evutil_socket_t fd, short what, void *arg)
+{
+    struct lc_http *http = arg;
+    (void)fd, (void)what;
+    if (http->broken)
+        disconnect(http);
+    http->broken = false;
+    struct lc_http_answer answer = http->answer;
+    answer.error = http->error;
+    answer.body = http->body;
+    http->done(&answer, http->arg);
+}
+
+/* ---- connect ---- */
+
+static bool is_address(const char *host)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    return inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
+}
+
+/* evhttp prints a warning when connect(2) fails at once (no route, no descriptors). A library must
+ * not print: so ask first, with a socket that sends nothing. Returns 0 or an errno. */
+static int route_error(const char *host)
+{
+    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(9)};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+    bool v6 = inet_pton(AF_INET6, host, &in6.sin6_addr) == 1;
+    if (!v6 && inet_pton(AF_INET, host, &in4.sin_addr) != 1)
+        return 0;
+    int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return errno;
+    int failed = v6 ? connect(fd, (struct sockaddr *)&in6, sizeof(in6))
+                    : connect(fd, (struct sockaddr *)&in4, sizeof(in4));
+    int error = failed != 0 ? errno : 0;
+    close(fd);
+    return error;
+}
+
+static void discard_dns_log(int warning, const char *text)
+{
+    (void)warning, (void)text;
+}
+
+/* A resolver that reads the system's files and doesn't keep the loop alive. */
+static struct evdns_base *new_dns(struct event_base *base)
+{
+    /* For the whole process, but for evdns only, which would print to standard error. */
+    evdns_set_log_fn(discard_dns_log);
+    struct evdns_base *dns = evdns_base_new(base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    if (dns == NULL)
+        return NULL;
+    /* Without resolv.conf evdns asks 127.0.0.1, as resolv.conf(5) says. */
+    evdns_base_resolv_conf_parse(dns, DNS_OPTIONS_ALL & ~DNS_OPTION_HOSTSFILE, "/etc/resolv.conf");
+    evdns_base_load_hosts(dns, "/etc/hosts");
+    return dns;
+}
+
+static bool connect_to(struct lc_http *http, const struct lc_url *url)
+{
+    if (http->connection != NULL && http->connected_url == url)
+        return true;
+    disconnect(http);
+    bool address = is_address(url->host);
+    int error = address ? route_error(url->host) : 0;
+    if (error != 0) {
+        fail(http, "connecting failed", evutil_socket_error_to_string(error));
+        return false;
+    }
+    if (!address && http->dns == NULL)
+        http->dns = new_dns(http->base);
+    http->connection = evhttp_connection_base_new(http->base, address ? NULL : http->dns, url->host,
+                                                  (unsigned short)url->port);
+    if (http->connection == NULL) {
+        fail(http, "out of memory", "");
+        return false;
+    }
+    http->connected_url = url;
+    evhttp_connection_set_max_body_size(http->connection, ANSWER_MAX);
+    evhttp_connection_set_max_headers_size(http->connection, HEADERS_MAX);
+    return true;
+}
+
+/* ---- the interface ---- */
+
+struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *arg)
+{
+    struct lc_http *http = calloc(1, sizeof(*http));
+    if (http == NULL)
+        return NULL;
+    http->base = base;
+    http->done = done;
+    http->arg = arg;
+    http->timer = evtimer_new(base, on_timeout, http);
+    http->completion = evtimer_new(base, on_complete, http);
+    if (http->timer != NULL && http->completion != NULL)
+        return http;
+    lc_http_free(http);
+    return NULL;
+}
+
+static int add_headers(struct evhttp_request *request, const struct lc_http_request *r)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    char sequence[24], skip[24];
+    snprintf(sequence, sizeof(sequence), "%llu", (unsigned long long)r->sequence);
+    snprintf(skip, sizeof(skip), "%llu", (unsigned long long)r->skip);
+    int failed = evhttp_add_header(headers, "Host", r->url->host_header) |
+                 evhttp_add_header(headers, "User-Agent", "liblogclient/" LOGCLIENT_VERSION) |
+                 evhttp_add_header(headers, "Content-Type", "application/x-ndjson") |
+                 evhttp_add_header(headers, "Log-Producer", r->producer) |
+                 evhttp_add_header(headers, "Log-Sequence", sequence);
+    if (r->skip > 0)
+        failed |= evhttp_add_header(headers, "Log-Skip", skip);
+    return failed;
+}
+
+void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
+{
+    struct timeval timeout = {r->timeout_ms / 1000, (int)(r->timeout_ms % 1000) * 1000};
+    http->pending = true;
+    http->answer = (struct lc_http_answer){.retry_after_ms = -1};
+    http->error[0] = http->body[0] = '\0';
+    event_add(http->timer, &timeout);
+    if (!connect_to(http, r->url))
+        return;
+    struct evhttp_request *request = evhttp_request_new(on_answer, http);
+    if (request == NULL) {
+        fail(http, "out of memory", "");
+        return;
+    }
+    evhttp_request_set_error_cb(request, on_error);
+    if (add_headers(request, r) != 0 ||
+        evbuffer_add_reference(evhttp_request_get_output_buffer(request), r->body->data,
+                               r->body->len, NULL, NULL) != 0) {
+        evhttp_request_free(request);
+        fail(http, "out of memory", "");
+        return;
+    }
+    errno = 0;
+    /* Owns the request from here, also when it fails; on_answer() may run inside. */
+    if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
+        fail(http, "connecting failed", "");
+}
+
+int lc_http_fd(const struct lc_http *http)
+{
+    if (http->connection == NULL)
+        return -1;
+    return (int)bufferevent_getfd(evhttp_connection_get_bufferevent(http->connection));
+}
+
+void lc_http_free(struct lc_http *http)
+{
+    if (http == NULL)
+        return;
+    http->pending = false;
+    disconnect(http);
+    if (http->dns != NULL)
+        evdns_base_free(http->dns, 0);
+    if (http->timer != NULL)
+        event_free(http->timer);
+    if (http->completion != NULL)
+        event_free(http->completion);
+    free(http);
+}

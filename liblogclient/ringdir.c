@@ -1,0 +1,227 @@
+#include "ringdir-internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/crash.h"
+
+#define SUFFIX_RING "ring"
+#define SUFFIX_TMP  "tmp"
+
+/* ---- the directory ---- */
+
+/* The private default: in $XDG_RUNTIME_DIR, which belongs to this user by its specification, else
+ * in /dev/shm. */
+static void default_path(char *path, size_t n)
+{
+    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+    struct stat st;
+    if (runtime != NULL && runtime[0] == '/' && stat(runtime, &st) == 0 && S_ISDIR(st.st_mode) &&
+        st.st_uid == geteuid())
+        snprintf(path, n, "%s/logclient", runtime);
+    else
+        snprintf(path, n, "/dev/shm/logclient-%lu", (unsigned long)geteuid());
+}
+
+int lc_ringdir_open(const char *setting, char *why, size_t whylen)
+{
+    char path[4096];
+    if (setting != NULL)
+        snprintf(path, sizeof(path), "%s", setting);
+    else
+        default_path(path, sizeof(path));
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        snprintf(why, whylen, "cannot make the ring directory %.200s: %s", path, strerror(errno));
+        return -1;
+    }
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (setting == NULL ? O_NOFOLLOW : 0));
+    struct stat st;
+    if (dir < 0 || fstat(dir, &st) != 0) {
+        snprintf(why, whylen, "cannot open the ring directory %.200s: %s", path, strerror(errno));
+        if (dir >= 0)
+            close(dir);
+        return -1;
+    }
+    /* /dev/shm is everybody's: somebody else may have made the directory first. */
+    if (setting == NULL && (st.st_uid != geteuid() || (st.st_mode & 077) != 0)) {
+        snprintf(why, whylen,
+                 "the ring directory %.200s is not private: it must belong to user %lu and have "
+                 "mode 0700",
+                 path, (unsigned long)geteuid());
+        close(dir);
+        return -1;
+    }
+    return dir;
+}
+
+/* ---- making rings ---- */
+
+static int random_name(char name[LC_RING_NAME_MAX])
+{
+    unsigned char id[LC_PRODUCER_BYTES];
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+        return errno;
+    for (size_t i = 0; i < sizeof(id); i++)
+        snprintf(name + 2 * i, 3, "%02x", id[i]);
+    return 0;
+}
+
+/* Fills the new file fd; on success it has its final name. */
+static int finish_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp,
+                       char name[LC_RING_NAME_MAX])
+{
+    char hex[LC_PRODUCER_HEX + 1];
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return errno;
+    int error = lc_ring_create(ring, fd, capacity);
+    if (error != 0)
+        return error;
+    lc_ring_producer(ring, hex);
+    snprintf(name, LC_RING_NAME_MAX, "%s." SUFFIX_RING, hex);
+    CRASH_POINT();
+    if (renameat(dir, tmp, dir, name) == 0)
+        return 0;
+    error = errno;
+    ring->fd = -1; /* the caller closes it */
+    lc_ring_close(ring);
+    return error;
+}
+
+int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char name[LC_RING_NAME_MAX])
+{
+    char tmp[LC_RING_NAME_MAX];
+    int error = random_name(tmp);
+    if (error != 0)
+        return error;
+    strcat(tmp, "." SUFFIX_TMP);
+    int fd = openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return errno;
+    error = finish_file(dir, fd, ring, capacity, tmp, name);
+    if (error != 0) {
+        unlinkat(dir, tmp, 0);
+        close(fd);
+    }
+    return error;
+}
+
+int lc_ring_create_anonymous(struct lc_ring *ring, uint64_t capacity)
+{
+    int fd = memfd_create("logclient", MFD_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    int error = lc_ring_create(ring, fd, capacity);
+    if (error != 0)
+        close(fd);
+    return error;
+}
+
+/* ---- adoption ---- */
+
+bool lc_adoption_begin(struct lc_adoption *search, int dir)
+{
+    *search = (struct lc_adoption){
+        .lock = openat(dir, "adopt.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (search->lock < 0)
+        return false;
+    int copy = flock(search->lock, LOCK_EX | LOCK_NB) == 0
+                   ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                   : -1;
+    search->stream = copy < 0 ? NULL : fdopendir(copy);
+    if (search->stream != NULL)
+        return true;
+    if (copy >= 0)
+        close(copy);
+    close(search->lock);
+    return false;
+}
+
+void lc_adoption_end(struct lc_adoption *search)
+{
+    closedir(search->stream);
+    close(search->lock);
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+    const char *dot = strrchr(name, '.');
+    return dot != NULL && strcmp(dot + 1, suffix) == 0;
+}
+
+/* Opens the file and takes its lock, if it has no owner. -1: has one, or is gone. */
+static int open_ownerless(int dir, const char *name)
+{
+    struct stat st;
+    int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    /* nlink is 0 when its owner has unlinked it between our open and our lock. */
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_nlink > 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+void lc_ringdir_set_aside(int dir, const char *name)
+{
+    char aside[LC_RING_NAME_MAX + 16];
+    snprintf(aside, sizeof(aside), "%s.damaged", name);
+    renameat(dir, name, dir, aside);
+}
+
+/* True when `name` is a ring to be drained, or was damaged: *result says which. */
+static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt *result)
+{
+    int fd = open_ownerless(dir, name);
+    if (fd < 0)
+        return false;
+    /* Its owner died before it was renamed, so nothing was ever accepted into it. */
+    if (has_suffix(name, SUFFIX_TMP)) {
+        unlinkat(dir, name, 0);
+        close(fd);
+        return false;
+    }
+    int error = lc_ring_open(ring, fd);
+    if (error == 0) {
+        if (lc_ring_head(ring) > ring->tail) {
+            *result = LC_ADOPT_RING;
+            return true;
+        }
+        unlinkat(dir, name, 0);
+        lc_ring_close(ring);
+        return false;
+    }
+    if (error == EBADMSG)
+        lc_ringdir_set_aside(dir, name);
+    close(fd);
+    *result = LC_ADOPT_DAMAGED;
+    return error == EBADMSG;
+}
+
+enum lc_adopt lc_adoption_next(struct lc_adoption *search, struct lc_ring *ring,
+                               char name[LC_RING_NAME_MAX])
+{
+    int dir = dirfd(search->stream);
+    struct dirent *entry;
+    while ((entry = readdir(search->stream)) != NULL) {
+        enum lc_adopt result;
+        if (strlen(entry->d_name) >= LC_RING_NAME_MAX ||
+            (!has_suffix(entry->d_name, SUFFIX_RING) && !has_suffix(entry->d_name, SUFFIX_TMP)))
+            continue;
+        if (adopt(dir, entry->d_name, ring, &result)) {
+            strcpy(name, entry->d_name);
+            return result;
+        }
+    }
+    return LC_ADOPT_NONE;
+}
