@@ -276,7 +276,7 @@ static void on_connected(void *arg)
     struct buf command = {0};
 
     if (link->state != LINK_CONNECTING)
-        return; /* given up meanwhile */
+        return;               /* given up meanwhile */
     link->state = LINK_SETUP; /* the attempt's deadline runs on, so no set_state() */
     link->step = link->step_count = 0;
     if (!send_auth(link, &command) || !send_select(link, &command) || !send_ping(link, &command))

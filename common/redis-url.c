@@ -21,11 +21,11 @@ struct parse {
     size_t errlen;
 };
 
-/* The scheme, the user if there is one, and what follows the last '@'. */
-static char *without_password(const char *text, const char *user)
+/* The scheme, the user if there is one, and what follows `at`, where the user's part ends; NULL:
+ * there is none. */
+static char *without_password(const char *text, const char *user, const char *at)
 {
     const char *slashes = strstr(text, "://");
-    const char *at = strrchr(text, '@');
     char *shown;
 
     if (at == NULL)
@@ -36,9 +36,10 @@ static char *without_password(const char *text, const char *user)
     return shown;
 }
 
+/* The text is not understood, so all up to its last "@" may be a password. */
 static bool fail(struct parse *p, const char *what)
 {
-    char *shown = without_password(p->text, NULL);
+    char *shown = without_password(p->text, NULL, strrchr(p->text, '@'));
 
     snprintf(p->err, p->errlen, "\"%s\": %s; " LOOKS_LIKE, shown != NULL ? shown : "", what);
     free(shown);
@@ -135,10 +136,10 @@ static bool parse_host(struct parse *p, const char *s, size_t n)
         colon = memchr(s, ':', n);
         host_end = colon != NULL ? colon : end;
     }
-    if (host == host_end)
-        return fail(p, "the host is missing");
     if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) != NULL)
         return fail(p, "an IPv6 address must be written as \"[ADDRESS]\"");
+    if (host == host_end)
+        return fail(p, "the host is missing");
     p->url->port = DEFAULT_PORT;
     if (colon != NULL &&
         (!number(colon + 1, (size_t)(end - colon - 1), 65535, &p->url->port) || p->url->port == 0))
@@ -204,7 +205,7 @@ static bool parse(struct parse *p)
     }
     if (is_unix ? !parse_unix(p, host, slash) : !parse_tcp(p, host, slash))
         return false;
-    p->url->shown = without_password(p->text, p->url->user);
+    p->url->shown = without_password(p->text, p->url->user, at);
     return p->url->shown != NULL || out_of_memory(p);
 }
 
