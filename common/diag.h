@@ -1,7 +1,7 @@
 /* diag.h: diagnostics of the programs, on standard error: "logd: warning: text".
  *
- * One line each; control characters in the text are written as \xNN, so that data from outside cannot forge lines. For the daemons'
- * single thread only; not async-signal-safe. */
+ * One line each; control characters in the text are written as \xNN, so that data from outside
+ * cannot forge lines. For the daemons' single thread only; not async-signal-safe. */
 #ifndef COMMON_DIAG_H
 #define COMMON_DIAG_H
 
@@ -11,10 +11,10 @@
 /* Exit codes of all programs (sysexits.h has the idea). */
 enum exit_code {
     EXIT_OK = 0,
-    EXIT_UNDELIVERED = 1, /* logsend: not everything was delivered */
-    EXIT_USAGE = 64,      /* wrong option or value */
+    EXIT_UNDELIVERED = 1,  /* logsend: not everything was delivered */
+    EXIT_USAGE = 64,       /* wrong option or value */
     EXIT_ENVIRONMENT = 69, /* cannot listen, open, lock, write: the message says what */
-    EXIT_BUG = 70,        /* an internal check failed */
+    EXIT_BUG = 70,         /* an internal check failed */
 };
 
 /* Sets the name before each line; borrowed for ever. Before this call it is "log". */
@@ -25,10 +25,12 @@ void diag_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints an error and exits with `code`. */
-_Noreturn void diag_die(enum exit_code code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void diag_die(enum exit_code code, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-/* A limit of one line in ten seconds for messages that may come in floods: zero-initialised, static beside its message. diag_allow() returns
- * whether to print now; *suppressed then holds how many were not printed since the last. */
+/* A limit of one line in ten seconds for messages that may come in floods: zero-initialised, static
+ * beside its message. diag_allow() returns whether to print now; *suppressed then holds how many
+ * were not printed since the last. */
 struct diag_limit {
     int64_t next_ms;     /* monotonic time from which the next line may be printed */
     uint64_t suppressed; /* since the last printed line */

@@ -12,7 +12,8 @@
 void metrics_counter(struct buf *out, const char *name, const char *help, uint64_t value);
 void metrics_gauge(struct buf *out, const char *name, const char *help, double value);
 
-/* For a metric with labels: the HELP and TYPE lines, then one sample a call. `labels` is "code=\"200\"". */
+/* For a metric with labels: the HELP and TYPE lines, then one sample a call. `labels` is
+ * "code=\"200\"". */
 void metrics_head(struct buf *out, const char *name, const char *type, const char *help);
 void metrics_sample(struct buf *out, const char *name, const char *labels, uint64_t value);
 

@@ -154,7 +154,7 @@ static bool check_string(struct parse *p, const struct option_spec *spec, const 
     return wrong == NULL || bad_value(p, g, wrong);
 }
 
-static void clear_list(struct option_list *list)
+void options_list_free(struct option_list *list)
 {
     while (list->count > 0)
         free(list->item[--list->count]);
@@ -187,7 +187,7 @@ static bool set_list(struct parse *p, const struct option_spec *spec, const stru
     const char *s = g->value;
 
     if (!(p->seen & bit))
-        clear_list(spec->target);
+        options_list_free(spec->target);
     p->seen |= bit;
     for (;;) {
         size_t n = split ? strcspn(s, ",") : strlen(s);

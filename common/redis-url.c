@@ -159,6 +159,8 @@ static bool parse_tcp(struct parse *p, const char *host, const char *slash)
 {
     if (strchr(host, '?') != NULL || strchr(host, '#') != NULL)
         return fail(p, "\"?\" and \"#\" have no meaning in it");
+    if (strchr(slash, '@') != NULL)
+        return fail(p, "a \"/\" in the password must be written as %2F");
     if (!parse_host(p, host, (size_t)(slash - host)))
         return false;
     return *slash == '\0' || slash[1] == '\0' || parse_db(p, slash + 1);

@@ -1,4 +1,5 @@
-/* resp.h: writes Redis commands in RESP2 (https://redis.io/docs/reference/protocol-spec/): "*N\r\n", then N bulk strings. */
+/* resp.h: writes Redis commands in RESP2 (https://redis.io/docs/reference/protocol-spec/):
+ * "*N\r\n", then N bulk strings. */
 #ifndef COMMON_RESP_H
 #define COMMON_RESP_H
 

@@ -68,7 +68,7 @@ static const struct {
     {"redis://:secret%4@h", "two hexadecimal digits"},
     {"redis://:secret%zz@h", "two hexadecimal digits"},
     {"redis://:secret%00@h", "two hexadecimal digits"},
-    {"redis://:secret/more@h", "the port must be a number"},
+    {"redis://:secret/more@h", "must be written as %2F"},
     {"unix://run/redis.sock", "must be absolute"},
     {"unix://", "must be absolute"},
     {"unix:///", "must be absolute"},
