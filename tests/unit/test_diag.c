@@ -1,0 +1,139 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/diag.h"
+
+static char text[16384];
+static int saved = -1, file = -1;
+
+static void begin_capture(void)
+{
+    file = memfd_create("stderr", MFD_CLOEXEC);
+    saved = dup(STDERR_FILENO);
+    assert_true(file >= 0 && saved >= 0);
+    assert_true(dup2(file, STDERR_FILENO) >= 0);
+}
+
+static const char *end_capture(void)
+{
+    ssize_t n;
+
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    n = pread(file, text, sizeof(text) - 1, 0);
+    close(file);
+    close(saved);
+    assert_true(n >= 0);
+    text[n] = '\0';
+    return text;
+}
+
+static void test_severities(void **state)
+{
+    (void)state;
+    begin_capture();
+    diag_info("a %d", 1);
+    diag_init("logd");
+    diag_info("a %d", 2);
+    diag_warn("b %s", "two");
+    diag_error("c");
+    assert_string_equal(end_capture(),
+                        "log: a 1\nlogd: a 2\nlogd: warning: b two\nlogd: error: c\n");
+}
+
+static void test_control_characters(void **state)
+{
+    (void)state;
+    begin_capture();
+    diag_warn("%s", "a\nlogd: error: forged\r\t\x1b[2J\x7f\xc2\x9b"
+                    "31m é …");
+    assert_string_equal(end_capture(), "logd: warning: a\\x0alogd: error: forged\\x0d\\x09\\x1b[2J"
+                                       "\\x7f\\xc2\\x9b31m é …\n");
+}
+
+/* Cut, marked, and still one line; the worst case is one of control characters only. */
+static void test_long_text(void **state)
+{
+    char *huge = malloc(100001);
+    const char *line;
+
+    (void)state;
+    assert_non_null(huge);
+    memset(huge, '\n', 100000);
+    huge[100000] = '\0';
+    begin_capture();
+    diag_info("%s", huge);
+    line = end_capture();
+    free(huge);
+    assert_int_equal(strlen(line), 6 + 2047 * 4 + 7);
+    assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
+    assert_string_equal(line + strlen(line) - 11, "\\x0a [cut]\n");
+}
+
+static void test_errno_is_kept(void **state)
+{
+    (void)state;
+    begin_capture();
+    close(STDERR_FILENO);
+    errno = ENOSPC;
+    diag_error("unheard");
+    assert_int_equal(errno, ENOSPC);
+    assert_string_equal(end_capture(), "");
+}
+
+static void test_die(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    begin_capture();
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        diag_die(EXIT_USAGE, "--x: %s", "no");
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_string_equal(end_capture(), "logd: error: --x: no\n");
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 64);
+}
+
+static void test_limit(void **state)
+{
+    static struct diag_limit limit;
+    uint64_t suppressed = 99;
+
+    (void)state;
+    assert_true(diag_allow(&limit, &suppressed));
+    assert_int_equal(suppressed, 0);
+    for (int i = 0; i < 5; i++)
+        assert_false(diag_allow(&limit, &suppressed));
+    limit.next_ms -= 10001; /* ten seconds later */
+    assert_true(diag_allow(&limit, &suppressed));
+    assert_int_equal(suppressed, 5);
+    assert_false(diag_allow(&limit, &suppressed));
+    limit.next_ms -= 10001;
+    assert_true(diag_allow(&limit, &suppressed));
+    assert_int_equal(suppressed, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_severities), cmocka_unit_test(test_control_characters),
+        cmocka_unit_test(test_long_text),  cmocka_unit_test(test_errno_is_kept),
+        cmocka_unit_test(test_die),        cmocka_unit_test(test_limit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
