@@ -1,0 +1,61 @@
+/* writer.h: app.log and its state file, with the exact commit of doc/protocol.md, section 5.
+ *
+ * Every call that touches the disk may fail, for want of space for example; it then returns false
+ * with errno, and is called again with the same arguments until it returns true. It goes on where
+ * it stopped. */
+#ifndef WORKER_WRITER_H
+#define WORKER_WRITER_H
+
+#include "common/buf.h"
+#include "worker/state.h"
+
+struct writer {
+    const char *path;   /* of the log; borrowed */
+    bool sync_batch;    /* fsync log and state in every commit */
+    int fd;             /* the log, for appending */
+    uint64_t dev, ino;  /* of fd */
+    struct state state; /* what is on disk */
+    char boot[STATE_TOKEN_LEN + 1];
+
+    struct stream_id id;               /* largest id that is handled; 0-0 at first */
+    char lineage[STATE_TOKEN_LEN + 1]; /* of id; empty: none is known yet */
+    int64_t base;   /* size of the log without what the batch in hand has added since `done` */
+    size_t done;    /* bytes of the batch in hand that lie before base */
+    size_t written; /* bytes of the batch in hand that lie after base */
+    bool noted; /* the state file says that base bytes of this very file are committed: appending
+                   may begin */
+
+    int tail_fd; /* a log with a tail that was never committed, until writer_settle() decides; else
+                    -1 */
+    int64_t tail_size; /* bytes of that tail */
+};
+
+/* Locks and reads the state, opens the log and says what it found. False: err holds a sentence. */
+bool writer_open(struct writer *w, const char *path, bool sync_batch, char *err, size_t errlen);
+
+/* Says which data set the following ids belong to. Returns false when it is not the one of the
+ * state: then nothing is committed of it yet, and an uncommitted tail stays. Only between batches.
+ */
+bool writer_lineage(struct writer *w, const char *lineage);
+
+/* Decides about the uncommitted tail of an earlier run, once, before the first batch: with `again`,
+ * Redis has delivered the entries behind it again, so it is cut; without, it stays, since nobody
+ * has its lines but the log. */
+bool writer_settle(struct writer *w, bool again);
+
+/* Appends whole lines and commits them together with id. */
+bool writer_commit(struct writer *w, const struct buf *lines, struct stream_id id);
+
+/* Turns to the file that has the path now; a batch in hand begins anew there. False: the old one
+ * stays in use. */
+bool writer_reopen(struct writer *w);
+
+/* Takes what an unfinished batch has appended off the log. */
+bool writer_rollback(struct writer *w);
+
+/* fdatasync(2) of log and state. */
+bool writer_sync(struct writer *w);
+
+void writer_close(struct writer *w);
+
+#endif
