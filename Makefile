@@ -31,7 +31,7 @@ pkg_libs   = $(shell $(PKG_CONFIG) --libs $(1))
 
 # What the library takes from common/: records, and nothing that needs another library.
 RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c
-LIB_SRC    := $(filter-out liblogclient/logsend.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
+LIB_SRC    := $(filter-out liblogclient/logsend%.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
 COMMON_SRC := $(wildcard common/*.c)
 LOGD_SRC   := $(wildcard logd/*.c)
 WORKER_SRC := $(wildcard worker/*.c)
@@ -67,7 +67,7 @@ $(BUILD)/logd: $(call obj,$(LOGD_SRC) $(COMMON_SRC))
 $(BUILD)/logworker: $(call obj,$(WORKER_SRC) $(COMMON_SRC))
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
 
-$(BUILD)/logsend: $(call obj,liblogclient/logsend.c common/options.c common/options-help.c common/diag.c common/timestamp.c) $(BUILD)/liblogclient.a
+$(BUILD)/logsend: $(call obj,$(sort $(wildcard liblogclient/logsend*.c) $(LIB_SRC) common/options.c common/options-help.c common/diag.c))
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent jansson)
 
 $(BUILD)/liblogclient.so.1: $(call obj,$(LIB_SRC)) liblogclient/liblogclient.map
@@ -114,6 +114,18 @@ $(BUILD)/tests/test_%: tests/unit/test_%.c $(call obj,$(sort $(LIB_SRC) $(COMMON
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 	    $(call pkg_libs,libevent hiredis jansson cmocka)
+
+# Tests that let the code die at every crash point in turn (common/crash.h): what they test is compiled again, with the points in it.
+CRASH_SRC := $(LIB_SRC) common/diag.c worker/stream-id.c worker/state.c worker/writer.c
+
+$(BUILD)/crash/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/test_%_crash: tests/unit/test_%_crash.c $(patsubst %.c,$(BUILD)/crash/%.o,$(CRASH_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+	    $(call pkg_libs,libevent cmocka)
 
 $(BUILD)/tests/%: tests/e2e/%.c $(BUILD)/liblogclient.so
 	@mkdir -p $(@D)

@@ -21,6 +21,8 @@ enum level level_parse(const char *name, size_t n)
     char lower[LONGEST + 1] = "";
     if (n == 0 || n > LONGEST)
         return LEVEL_INVALID;
+    if (memchr(name, '\0', n) != NULL)
+        return LEVEL_INVALID; /* it would look like the end of a name */
     for (size_t i = 0; i < n; i++)
         lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -40,6 +40,11 @@ static void append(struct lc_batch *batch, const struct lc_record *r, size_t mes
         .timestamp_ms = r->timestamp_ms,
         .level = r->level,
     };
+    if (r->flags & LC_FLAG_JSON) {
+        buf_add(&batch->body, r->message.p, r->message.n);
+        buf_add_char(&batch->body, '\n');
+        return;
+    }
     /* Room for both at once, so that neither moves while the other points into it. */
     buf_clear(&batch->clean);
     if (!utf8_valid(r->service.p, r->service.n) || !utf8_valid(r->message.p, r->message.n)) {

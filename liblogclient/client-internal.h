@@ -17,6 +17,7 @@ struct lc_counters {
     _Atomic uint64_t dropped, truncated;                     /* by callers */
     _Atomic uint64_t delivered, rejected, repaired, batches; /* by the sender, like all below */
     _Atomic uint64_t retries, adopted, damaged, fallback;
+    _Atomic uint64_t idle_searches; /* of the ring directory, that found no ring without an owner */
 };
 
 struct logclient {
@@ -55,5 +56,11 @@ void lc_sender_close_inherited(struct lc_sender *sender);
 
 /* Wakes the sender when it sleeps. Async-signal-safe; keeps errno. */
 void lc_wake(logclient_t *client);
+
+#define LC_JSON_MAX (512 * 1024) /* bytes */
+
+/* Sends a whole record, a valid JSON object on one line; service and level are its own, for the
+ * ring. Like logclient_send(), and -1 with EMSGSIZE when it is longer than LC_JSON_MAX. */
+int lc_send_json(logclient_t *client, const char *service, const char *level, const char *json);
 
 #endif

@@ -13,9 +13,8 @@
 #include "common/timestamp.h"
 #include "common/utf8.h"
 
-#define FORMAT_BYTES   1024 /* longer formatted messages need malloc(3) */
-#define BLOCK_STEP_NS  500000
-#define CAPACITY_BLOCK 65536
+#define FORMAT_BYTES  1024 /* longer formatted messages need malloc(3) */
+#define BLOCK_STEP_NS 500000
 
 /* All clients, and how often this process was forked from its first ancestor that has the library.
  * The list is for the fork handlers. */
@@ -57,7 +56,7 @@ static int open_ring(logclient_t *c)
 
 static void close_ring(logclient_t *c)
 {
-    if (c->name[0] != '\0' && c->ring.header != NULL && lc_ring_head(&c->ring) == c->ring.tail)
+    if (c->name[0] != '\0' && c->ring.header != NULL && lc_ring_seal(&c->ring))
         unlinkat(c->dir, c->name, 0);
     lc_ring_close(&c->ring);
     if (c->dir >= 0)
@@ -273,15 +272,15 @@ void logclient_free(logclient_t *client)
 }
 
 /* At exit, after the program's own atexit handlers and destructors, and at dlclose(3). The ring
- * stays mapped while other threads may still call: what they write is found in the ring file by the
- * next process. */
+ * stays mapped while other threads may still call: what they write before the ring is sealed is
+ * found in its file by the next process; after that their calls fail. */
 __attribute__((destructor(101))) static void at_exit(void)
 {
     logclient_t *c = atomic_load(&default_client);
-    if (c == NULL)
+    if (c == NULL || !is_current(c))
         return;
     shut_down(c);
-    if (c->name[0] != '\0' && is_current(c) && lc_ring_head(&c->ring) == c->ring.tail)
+    if (lc_ring_seal(&c->ring) && c->name[0] != '\0')
         unlinkat(c->dir, c->name, 0);
 }
 
@@ -316,7 +315,7 @@ static int write_blocking(logclient_t *c, const struct lc_record *record)
 static int enqueue(logclient_t *c, struct lc_record *record)
 {
     size_t max = (size_t)c->options->max_message_bytes;
-    if (record->message.n > max) {
+    if (record->message.n > max && !(record->flags & LC_FLAG_JSON)) {
         record->message.n = utf8_cut(record->message.p, record->message.n, max);
         record->flags |= LC_FLAG_CUT;
     }
@@ -347,13 +346,14 @@ static bool service_valid(const char *service, size_t n)
 }
 
 static int send_bytes(logclient_t *c, const char *service, const char *level, const char *message,
-                      size_t n)
+                      size_t n, unsigned flags)
 {
     struct lc_record record = {
         .service = {service, strlen(service)},
         .level = level_parse(level, strlen(level)),
         .message = {message, n},
         .timestamp_ms = timestamp_now_ms(),
+        .flags = flags,
     };
     if (record.level == LEVEL_INVALID || !service_valid(service, record.service.n)) {
         errno = EINVAL;
@@ -375,7 +375,17 @@ int logclient_send(logclient_t *client, const char *service, const char *level, 
         errno = EINVAL;
         return -1;
     }
-    return send_bytes(client, service, level, message, strlen(message));
+    return send_bytes(client, service, level, message, strlen(message), 0);
+}
+
+int lc_send_json(logclient_t *client, const char *service, const char *level, const char *json)
+{
+    size_t n = strlen(json);
+    if (n > LC_JSON_MAX) {
+        errno = EMSGSIZE;
+        return -1;
+    }
+    return send_bytes(client, service, level, json, n, LC_FLAG_JSON);
 }
 
 int logclient_vsendf(logclient_t *client, const char *service, const char *level,
@@ -391,11 +401,11 @@ int logclient_vsendf(logclient_t *client, const char *service, const char *level
     int n = vsnprintf(small, sizeof(small), format, args), result = -1;
     char *large = NULL;
     if (n >= 0 && (size_t)n < sizeof(small)) {
-        result = send_bytes(client, service, level, small, (size_t)n);
+        result = send_bytes(client, service, level, small, (size_t)n, 0);
     } else if (n >= 0 && (large = malloc((size_t)n + 1)) != NULL) {
         n = vsnprintf(large, (size_t)n + 1, format, again);
         if (n >= 0)
-            result = send_bytes(client, service, level, large, (size_t)n);
+            result = send_bytes(client, service, level, large, (size_t)n, 0);
     }
     va_end(again);
     int saved = errno;

@@ -21,7 +21,8 @@
 #define LC_RING_CHUNK        (256 * 1024) /* blocks are reserved in steps of this many bytes */
 #define LC_PRODUCER_BYTES    16
 #define LC_PRODUCER_HEX      (2 * LC_PRODUCER_BYTES)
-#define LC_FLAG_CUT          1u
+#define LC_FLAG_CUT          1u /* the message was cut to the limit */
+#define LC_FLAG_JSON         2u /* the message is a whole record, a JSON object on one line */
 
 struct lc_ack_slot {
     _Atomic uint64_t generation;
@@ -59,6 +60,7 @@ struct lc_ring {
     _Alignas(64) uint64_t tail; /* acknowledged position */
     uint64_t sequence;          /* of the record at tail */
     uint64_t generation;        /* of the last acknowledgement */
+    uint64_t freed;             /* all before was handed back to the writers; at most tail */
     uint64_t trimmed;           /* tail at the last trim */
     bool dead;                  /* the owner is dead: holes may be passed over */
 };
@@ -67,16 +69,16 @@ struct lc_record {
     struct span service, message; /* borrowed from the ring until it is acknowledged */
     int64_t timestamp_ms;
     enum level level;
-    unsigned flags; /* LC_FLAG_CUT */
+    unsigned flags; /* LC_FLAG_… */
 };
 
 /* Makes a new ring in the empty file fd, which the ring takes on success. Capacity is a power of
  * two. Returns 0 or an errno. */
 int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity);
 
-/* Opens the ring of a dead process for reading. Takes fd on success. Returns 0, EBADMSG when the
- * file is not a whole ring, or an errno. */
-int lc_ring_open(struct lc_ring *ring, int fd);
+/* Opens a ring that exists: the ring of a dead process to drain it, or, read_only, any ring to look
+ * at it. Takes fd on success. Returns 0, EBADMSG when the file is not a whole ring, or an errno. */
+int lc_ring_open(struct lc_ring *ring, int fd, bool read_only);
 
 /* Unmaps and closes; the file stays. */
 void lc_ring_close(struct lc_ring *ring);
@@ -110,6 +112,9 @@ void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t seque
 /* Reserves blocks ahead of the writers. Call it regularly. Failure shows as ENOSPC in
  * lc_ring_write(). */
 void lc_ring_reserve(struct lc_ring *ring);
+
+/* Closes the ring to writers, who get EAGAIN from now on. True when it is empty, and stays so. */
+bool lc_ring_seal(struct lc_ring *ring);
 
 /* When the ring is empty, and much has gone through it since the last time: gives the blocks of the
  * free space back to the file system, but for the chunks next to be written. Call it when there is

@@ -72,16 +72,16 @@ static uint64_t ack_check(uint64_t generation, uint64_t position, uint64_t seque
 
 /* ---- map ---- */
 
-static int map(struct lc_ring *ring, int fd, uint64_t capacity)
+static int map(struct lc_ring *ring, int fd, uint64_t capacity, int protection)
 {
     size_t data = (size_t)capacity, all = LC_RING_HEADER_BYTES + 2 * data;
     char *base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return errno;
-    if (mmap(base, LC_RING_HEADER_BYTES + data, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-             0) == MAP_FAILED ||
-        mmap(base + LC_RING_HEADER_BYTES + data, data, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_FIXED, fd, LC_RING_HEADER_BYTES) == MAP_FAILED) {
+    if (mmap(base, LC_RING_HEADER_BYTES + data, protection, MAP_SHARED | MAP_FIXED, fd, 0) ==
+            MAP_FAILED ||
+        mmap(base + LC_RING_HEADER_BYTES + data, data, protection, MAP_SHARED | MAP_FIXED, fd,
+             LC_RING_HEADER_BYTES) == MAP_FAILED) {
         int error = errno;
         munmap(base, all);
         return error;
@@ -122,7 +122,7 @@ int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity)
      */
     if ((error = posix_fallocate(fd, 0, sizeof(struct lc_ring_header))) != 0 ||
         (error = posix_fallocate(fd, LC_RING_HEADER_BYTES, LC_RING_CHUNK)) != 0 ||
-        (error = map(ring, fd, capacity)) != 0)
+        (error = map(ring, fd, capacity, PROT_READ | PROT_WRITE)) != 0)
         return error;
     struct lc_ring_header *h = ring->header;
     if (getrandom(h->producer, sizeof(h->producer), 0) != (ssize_t)sizeof(h->producer)) {
@@ -172,7 +172,7 @@ static bool read_ack(struct lc_ring *ring)
            head - ring->tail <= ring->capacity && ((ring->tail | head) & 7) == 0;
 }
 
-int lc_ring_open(struct lc_ring *ring, int fd)
+int lc_ring_open(struct lc_ring *ring, int fd, bool read_only)
 {
     struct lc_ring_header header;
     struct stat st;
@@ -184,7 +184,7 @@ int lc_ring_open(struct lc_ring *ring, int fd)
         return errno;
     if (n != (ssize_t)sizeof(header) || !header_valid(&header, (uint64_t)st.st_size))
         return EBADMSG;
-    int error = map(ring, fd, header.capacity);
+    int error = map(ring, fd, header.capacity, read_only ? PROT_READ : PROT_READ | PROT_WRITE);
     if (error != 0)
         return error;
     if (read_ack(ring))
@@ -374,34 +374,48 @@ enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
     return LC_RING_EMPTY;
 }
 
-/* Zeroes acknowledged space. What lies far into a large file gives its blocks back at once, so that
- * a large ring costs what is in it; the first part keeps them, so that an ordinary ring costs no
- * system calls. */
-static void zero(const struct lc_ring *ring, uint64_t from, uint64_t to)
+/* Zeroes acknowledged space and hands it to the writers. What lies far into a large file gives its
+ * blocks back at once, in whole chunks, so that a large ring costs what is in it; the first part
+ * keeps them, so that an ordinary ring costs no system calls. */
+static void hand_back(struct lc_ring *ring)
 {
-    uint64_t start = from & (ring->capacity - 1);
-    if (start < KEEP_BYTES)
+    uint64_t from = ring->freed, to = ring->tail, start = from & (ring->capacity - 1);
+    if (start < KEEP_BYTES) {
         memset(ring->data + start, 0, (size_t)(to - from));
-    else
+    } else {
+        to -= to % LC_RING_CHUNK;
+        if (to <= from)
+            return;
         punch(ring, from, to);
+    }
+    CRASH_POINT();
+    ring->freed = to;
+    atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
 }
 
 void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence)
 {
-    uint64_t from = ring->tail;
     publish(ring, position, sequence);
-    if (ring->dead)
-        return; /* nobody writes there any more */
-    zero(ring, from, position);
+    if (!ring->dead) /* else nobody writes there any more */
+        hand_back(ring);
+}
+
+bool lc_ring_seal(struct lc_ring *ring)
+{
+    /* As in lc_ring_trim(): no claim that begins now can succeed, and moving head makes those fail
+     * that have begun. */
+    uint64_t head = ring->tail;
+    atomic_store(&ring->free_to, 0);
     CRASH_POINT();
-    atomic_store_explicit(&ring->free_to, position + ring->capacity, memory_order_release);
+    return atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
 }
 
 void lc_ring_trim(struct lc_ring *ring)
 {
-    uint64_t head = ring->tail;
-    uint64_t reserved = atomic_load(&ring->reserved_to), end = reserved + LC_RING_CHUNK;
-    if (head - ring->trimmed < TRIM_BYTES || end > head + ring->capacity ||
+    uint64_t head = ring->tail, end;
+    uint64_t reserved = atomic_load(&ring->reserved_to);
+    end = reserved + LC_RING_CHUNK;
+    if (head - ring->trimmed < TRIM_BYTES || end > ring->freed + ring->capacity ||
         lc_ring_head(ring) != head || reserve(ring, reserved, end) != 0)
         return;
     /* Writers must keep out of what is punched. The lower limit holds for every claim that begins
@@ -413,9 +427,9 @@ void lc_ring_trim(struct lc_ring *ring)
         /* A writer that had reserved the same chunk finds the value that it wanted to store. */
         atomic_compare_exchange_strong(&ring->reserved_to, &reserved, end);
         publish(ring, head + 8, ring->sequence);
-        punch(ring, end, head + 8 + ring->capacity);
-        ring->trimmed = head + 8;
+        punch(ring, end, ring->tail + ring->capacity);
+        ring->trimmed = ring->freed = ring->tail;
         CRASH_POINT();
     }
-    atomic_store_explicit(&ring->free_to, ring->tail + ring->capacity, memory_order_release);
+    atomic_store_explicit(&ring->free_to, ring->freed + ring->capacity, memory_order_release);
 }

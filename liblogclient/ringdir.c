@@ -191,7 +191,7 @@ static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt
         close(fd);
         return false;
     }
-    int error = lc_ring_open(ring, fd);
+    int error = lc_ring_open(ring, fd, false);
     if (error == 0) {
         if (lc_ring_head(ring) > ring->tail) {
             *result = LC_ADOPT_RING;

@@ -62,9 +62,10 @@ struct lc_sender {
 
     struct source *source; /* of the batch under way */
     struct lc_batch batch;
-    int64_t started_ms; /* when it was sent */
-    int64_t busy_ms;    /* when there was last something to send */
-    uint64_t wakes_at;  /* a flush wants all up to this position at once */
+    int64_t started_ms;          /* when it was sent */
+    int64_t busy_ms;             /* when there was last something to send */
+    struct lc_sender *inherited; /* in a forked child: the parent's, which is left as it is */
+    uint64_t wakes_at;           /* a flush wants all up to this position at once */
 };
 
 static void step(struct lc_sender *s);
@@ -117,6 +118,8 @@ static void release(struct lc_sender *s, struct source *source, enum lc_ring_rea
         if (s->adopted[i] == source)
             s->adopted[i] = s->adopted[--s->adopted_count];
     free(source);
+    if (s->adopted_count == 0 && why != LC_RING_BUSY)
+        arm(s->adopt, 0); /* there may be more than fitted */
 }
 
 /* Drops the record at source->bad, which is the first one. Its sequence number goes with it. */
@@ -409,6 +412,8 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
     lc_adoption_end(&search);
     if (s->adopted_count > 0)
         step(s);
+    else
+        atomic_fetch_add(&s->client->count.idle_searches, 1);
 }
 
 /* ---- life cycle ---- */
@@ -504,6 +509,7 @@ int lc_sender_start(logclient_t *client)
     if (s == NULL)
         return ENOMEM;
     s->client = client;
+    s->inherited = client->sender;
     int error = init_sender(s) ? start_thread(s) : ENOMEM;
     if (error != 0)
         free_sender(s);
@@ -526,7 +532,7 @@ void lc_sender_stop(logclient_t *client)
 
 void lc_sender_close_inherited(struct lc_sender *s)
 {
-    int fd = lc_http_fd(s->http);
+    int fd = s == NULL ? -1 : lc_http_fd(s->http);
     if (fd >= 0)
         close(fd);
 }

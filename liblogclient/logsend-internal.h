@@ -1,0 +1,11 @@
+/* logsend-internal.h: the parts of the program logsend. */
+#ifndef LC_LOGSEND_INTERNAL_H
+#define LC_LOGSEND_INTERNAL_H
+
+#include <stdbool.h>
+
+/* Lists the rings of a directory on standard output, with their records as lines of app.log when
+ * `print`. Returns an exit code. */
+int logsend_inspect(const char *dir, bool print);
+
+#endif

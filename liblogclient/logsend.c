@@ -1,0 +1,373 @@
+/* logsend: the command-line client. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "client-internal.h"
+#include "common/diag.h"
+#include "common/options.h"
+#include "common/record.h"
+#include "common/timestamp.h"
+#include "logsend-internal.h"
+
+#define POLL_MS     20
+#define PROGRESS_MS 200
+
+static const char *service, *level, *url, *drain, *inspect;
+static bool json, print, quiet;
+static int64_t timeout_ms;
+
+static const char *check_service(const char *value)
+{
+    static char text[128];
+    const char *error = record_service_error(value, strlen(value));
+    if (error == NULL)
+        return NULL;
+    snprintf(text, sizeof(text), "%s; a service has 1 to %d bytes without control characters",
+             error, RECORD_SERVICE_MAX);
+    return text;
+}
+
+static const char *check_level(const char *value)
+{
+    return level_parse(value, strlen(value)) == LEVEL_INVALID ? "is no level; use " LEVEL_NAMES
+                                                              : NULL;
+}
+
+static const struct option_spec specs[] = {
+    {.name = "service",
+     .letter = 's',
+     .type = OPTION_STRING,
+     .target = &service,
+     .default_text = "logsend",
+     .metavar = "NAME",
+     .check = check_service,
+     .help = "service that the records are of"},
+    {.name = "level",
+     .letter = 'l',
+     .type = OPTION_STRING,
+     .target = &level,
+     .default_text = "info",
+     .metavar = "LEVEL",
+     .check = check_level,
+     .help = "level of the records: " LEVEL_NAMES},
+    {.name = "json",
+     .letter = 'j',
+     .type = OPTION_BOOL,
+     .target = &json,
+     .default_text = "no",
+     .help = "read whole records from standard input, one JSON object a line; service and "
+             "level\nstand in for those that a record lacks"},
+    {.name = "url",
+     .letter = 'u',
+     .type = OPTION_STRING,
+     .target = &url,
+     .metavar = "URL",
+     .help = "logd's URL, or several separated by commas (default: LOGCLIENT_URL, "
+             "else\nhttp://127.0.0.1:4000)"},
+    {.name = "timeout",
+     .letter = 't',
+     .type = OPTION_MS,
+     .target = &timeout_ms,
+     .default_text = "30s",
+     .min = 0,
+     .max = 86400000,
+     .metavar = "TIME",
+     .help = "how long to wait for logd without any progress"},
+    {.name = "quiet",
+     .letter = 'q',
+     .type = OPTION_BOOL,
+     .target = &quiet,
+     .default_text = "no",
+     .help = "show no progress"},
+    {.name = "drain",
+     .type = OPTION_STRING,
+     .target = &drain,
+     .metavar = "DIR",
+     .help = "deliver the rings that dead processes left in DIR, and exit"},
+    {.name = "inspect",
+     .type = OPTION_STRING,
+     .target = &inspect,
+     .metavar = "DIR",
+     .help = "list the rings in DIR: owner, records waiting; change nothing"},
+    {.name = "print",
+     .type = OPTION_BOOL,
+     .target = &print,
+     .default_text = "no",
+     .help = "with --inspect: print the waiting records instead, one JSON object a line"},
+};
+
+static const struct options_program program = {
+    .name = "logsend",
+    .version = LOGCLIENT_VERSION,
+    .usage = "logsend [OPTION…] [MESSAGE…]\n       logsend [OPTION…] < LINES\n       logsend "
+             "--drain DIR\n       logsend --inspect DIR [--print]",
+    .summary =
+        "Sends log records to logd: one of the words given, or one a line of standard input.\n"
+        "Exits with 0 when all were delivered, 1 when not, 64 for wrong usage, 69 when something "
+        "is missing.",
+    .specs = specs,
+    .count = sizeof(specs) / sizeof(specs[0]),
+    .operands = true,
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+/* ---- the client ---- */
+
+static void on_error(logclient_t *client, logclient_status_t status, const char *text, void *arg)
+{
+    (void)client, (void)arg;
+    if (status == LOGCLIENT_RING_FALLBACK)
+        diag_warn("%s; what is not delivered is lost when logsend ends", text);
+    else
+        diag_warn("%s", text);
+}
+
+static void set(logclient_options_t *options, const char *name, const char *value)
+{
+    char why[400];
+    if (logclient_options_set(options, name, value, why, sizeof(why)) != LOGCLIENT_OK)
+        diag_die(EXIT_USAGE, "%s", why);
+}
+
+static logclient_t *open_client(void)
+{
+    char why[400], block[32];
+    logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
+    if (options == NULL)
+        diag_die(EXIT_USAGE, "%s", why);
+    if (url != NULL)
+        set(options, "url", url);
+    if (drain != NULL)
+        set(options, "ring_dir", drain);
+    /* A full queue holds the reader of standard input back, as a pipe would. */
+    snprintf(block, sizeof(block), "%" PRId64, timeout_ms > 0 ? timeout_ms : 1);
+    set(options, "on_full", "block");
+    set(options, "block_ms", block);
+    set(options, "exit_timeout_ms", "0");
+    if (drain != NULL)
+        set(options, "adopt", "on");
+    logclient_options_set_error_cb(options, on_error, NULL);
+    logclient_t *client = logclient_new(options, why, sizeof(why));
+    if (client == NULL)
+        diag_die(EXIT_ENVIRONMENT, "%s", why);
+    logclient_options_free(options);
+    return client;
+}
+
+/* ---- progress ---- */
+
+static uint64_t done(logclient_t *client)
+{
+    return logclient_stat(client, LOGCLIENT_STAT_DELIVERED) +
+           logclient_stat(client, LOGCLIENT_STAT_REJECTED) +
+           logclient_stat(client, LOGCLIENT_STAT_ADOPTED);
+}
+
+static void show_progress(logclient_t *client, bool last)
+{
+    static int64_t next;
+    static bool shown;
+    int64_t now = monotonic_now_ms();
+    if (quiet || !isatty(STDERR_FILENO) || (!last && now < next) || (last && !shown))
+        return;
+    fprintf(stderr, "\r%" PRIu64 " sent, %" PRIu64 " delivered, %" PRIu64 " waiting \033[K%s",
+            logclient_stat(client, LOGCLIENT_STAT_LOGGED),
+            logclient_stat(client, LOGCLIENT_STAT_DELIVERED) +
+                logclient_stat(client, LOGCLIENT_STAT_ADOPTED),
+            logclient_stat(client, LOGCLIENT_STAT_QUEUED), last ? "\n" : "");
+    next = now + PROGRESS_MS;
+    shown = true;
+}
+
+/* Waits until finished() says so, or nothing has moved for timeout_ms, or a signal came. */
+static bool wait_until(logclient_t *client, bool (*finished)(logclient_t *client))
+{
+    int64_t moved = monotonic_now_ms();
+    uint64_t before = done(client);
+    while (!finished(client)) {
+        uint64_t now = done(client);
+        if (now != before)
+            moved = monotonic_now_ms();
+        before = now;
+        if (interrupted || monotonic_now_ms() - moved >= timeout_ms)
+            return false;
+        show_progress(client, false);
+        logclient_flush(client, POLL_MS);
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    return true;
+}
+
+static bool all_delivered(logclient_t *client)
+{
+    return logclient_flush(client, 0) == LOGCLIENT_OK;
+}
+
+static bool all_adopted(logclient_t *client)
+{
+    return atomic_load(&client->count.idle_searches) > 0;
+}
+
+/* ---- input ---- */
+
+static void send_message(logclient_t *client, const char *text, bool *failed)
+{
+    if (logclient_send(client, service, level, text) == 0)
+        return;
+    diag_error("the queue stayed full for %" PRId64 " ms: logd does not take records", timeout_ms);
+    *failed = true;
+}
+
+static void send_operands(logclient_t *client, int count, char **words, bool *failed)
+{
+    struct buf text = {0};
+    for (int i = 0; i < count; i++)
+        buf_printf(&text, "%s%s", i > 0 ? " " : "", words[i]);
+    buf_add_char(&text, '\0');
+    if (text.failed)
+        diag_die(EXIT_ENVIRONMENT, "out of memory");
+    send_message(client, text.data, failed);
+    buf_free(&text);
+}
+
+/* Takes a text member, or sets it to `fallback`. False, with a message, when it is of another type
+ * or wrong. */
+static bool member(json_t *object, const char *name, const char *fallback,
+                   const char *(*check)(const char *), size_t line)
+{
+    json_t *value = json_object_get(object, name);
+    if (value == NULL && json_object_set_new(object, name, json_string(fallback)) == 0)
+        return true;
+    if (!json_is_string(value)) {
+        diag_error("line %zu: \"%s\" must be a string", line, name);
+        return false;
+    }
+    const char *wrong = check == NULL ? NULL : check(json_string_value(value));
+    if (wrong != NULL)
+        diag_error("line %zu: \"%s\": \"%.60s\" %s", line, name, json_string_value(value), wrong);
+    return wrong == NULL;
+}
+
+/* Puts a checked object into the ring as it is; logd checks the rest. */
+static int send_object(logclient_t *client, json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    int result = -1;
+    errno = ENOMEM;
+    if (text != NULL)
+        result = lc_send_json(client, json_string_value(json_object_get(object, "service")),
+                              json_string_value(json_object_get(object, "level")), text);
+    free(text);
+    return result;
+}
+
+static void send_json_line(logclient_t *client, const char *text, size_t n, size_t line,
+                           bool *failed)
+{
+    json_error_t error;
+    char now[TIMESTAMP_LEN + 1] = "";
+    json_t *object = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    timestamp_format(timestamp_now_ms(), now);
+    if (object == NULL) {
+        diag_error("line %zu: not JSON: %s (column %d); one object a line is wanted", line,
+                   error.text, error.column);
+        *failed = true;
+    } else if (!json_is_object(object)) {
+        diag_error("line %zu: not an object; one object a line is wanted", line);
+        *failed = true;
+    } else if (!member(object, "service", service, check_service, line) ||
+               !member(object, "level", level, check_level, line) ||
+               !member(object, "message", "", NULL, line) ||
+               !member(object, "timestamp", now, NULL, line)) {
+        *failed = true;
+    } else if (send_object(client, object) != 0) {
+        diag_error("line %zu: not sent: %s", line,
+                   errno == EMSGSIZE ? "the record is longer than 512 KiB" : strerror(errno));
+        *failed = true;
+    }
+    json_decref(object);
+}
+
+static void send_lines(logclient_t *client, bool *failed)
+{
+    char *text = NULL;
+    size_t size = 0, line = 0;
+    ssize_t n;
+    while (!interrupted && (n = getline(&text, &size, stdin)) >= 0) {
+        line++;
+        if (n > 0 && text[n - 1] == '\n')
+            text[--n] = '\0';
+        if (json && n > 0)
+            send_json_line(client, text, (size_t)n, line, failed);
+        else if (!json)
+            send_message(client, text, failed);
+        show_progress(client, false);
+    }
+    if (ferror(stdin) && !interrupted) {
+        diag_error("reading standard input failed: %s", strerror(errno));
+        *failed = true;
+    }
+    free(text);
+}
+
+/* ---- main ---- */
+
+static int finish(logclient_t *client, bool failed)
+{
+    bool delivered = wait_until(client, drain != NULL ? all_adopted : all_delivered);
+    show_progress(client, true);
+    uint64_t waiting = logclient_stat(client, LOGCLIENT_STAT_QUEUED);
+    uint64_t rejected = logclient_stat(client, LOGCLIENT_STAT_REJECTED);
+    bool kept = client->name[0] != '\0';
+    if (!delivered && drain != NULL)
+        diag_error("not all rings of \"%s\" were drained; what is left is kept, try again", drain);
+    else if (!delivered)
+        diag_error("%" PRIu64 " records were not delivered; they are %s", waiting,
+                   kept ? "kept in the ring directory, for the next client or logsend --drain"
+                        : "lost");
+    logclient_free(client);
+    return delivered && rejected == 0 && !failed ? EXIT_OK : EXIT_UNDELIVERED;
+}
+
+int main(int argc, char **argv)
+{
+    char why[400];
+    int first;
+    bool failed = false;
+    struct sigaction action = {.sa_handler = on_signal};
+    diag_init("logsend");
+    enum options_result result = options_parse(&program, argc, argv, &first, why, sizeof(why));
+    if (result == OPTIONS_ERROR)
+        diag_die(EXIT_USAGE, "%s", why);
+    if (result == OPTIONS_EXIT)
+        return EXIT_OK;
+    if (print && inspect == NULL)
+        diag_die(EXIT_USAGE, "option --print goes with --inspect DIR");
+    if ((drain != NULL || inspect != NULL) && first < argc)
+        diag_die(EXIT_USAGE, "\"%s\": --drain and --inspect take no message", argv[first]);
+    if (inspect != NULL)
+        return logsend_inspect(inspect, print);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    logclient_t *client = open_client();
+    if (drain == NULL && first < argc)
+        send_operands(client, argc - first, argv + first, &failed);
+    else if (drain == NULL)
+        send_lines(client, &failed);
+    return finish(client, failed);
+}
