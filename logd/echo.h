@@ -1,0 +1,20 @@
+/* echo.h: prints accepted records on standard output without ever waiting for its reader. */
+#ifndef LOGD_ECHO_H
+#define LOGD_ECHO_H
+
+#include <stddef.h>
+
+#include "logd/stats.h"
+
+struct echo;
+
+/* Writes to `fd`, which is not closed. Lines that cannot be written at once are counted in
+ * stats->echo_dropped. NULL: out of memory. */
+struct echo *echo_new(int fd, struct stats *stats);
+
+/* Writes whole lines. */
+void echo_write(struct echo *e, const char *lines, size_t n);
+
+void echo_free(struct echo *e);
+
+#endif

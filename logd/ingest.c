@@ -1,0 +1,184 @@
+#include "logd/ingest.h"
+
+#include "common/record.h"
+#include "common/resp.h"
+#include "common/timestamp.h"
+#include "logd/parse.h"
+
+/* One body on its way. */
+struct reader {
+    const struct ingest *in;
+    struct failure *f;
+    struct parser parser;
+    const char *at; /* next byte */
+    const char *end;
+    size_t count; /* records so far */
+};
+
+static void skip_space(struct reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
+        r->at++;
+}
+
+/* What a JSON text that starts with `c` would be. */
+static const char *kind(char c)
+{
+    switch (c) {
+    case '{':
+        return "an object";
+    case '[':
+        return "an array";
+    case '"':
+        return "a string";
+    case 't':
+    case 'f':
+        return "a boolean";
+    case 'n':
+        return "null";
+    default:
+        return c == '-' || (c >= '0' && c <= '9') ? "a number" : "something that is not JSON";
+    }
+}
+
+static void emit(struct reader *r, const struct record *record)
+{
+    struct buf *args = r->in->args;
+    char timestamp[TIMESTAMP_LEN];
+    timestamp_format(record->timestamp_ms, timestamp);
+    resp_arg(args, record->service.p, record->service.n);
+    resp_arg_str(args, level_name(record->level));
+    resp_arg(args, record->message.p, record->message.n);
+    resp_arg(args, timestamp, TIMESTAMP_LEN);
+    resp_arg(args, record->fields.p, record->fields.n);
+    if (r->in->lines != NULL)
+        record_write_line(r->in->lines, record);
+}
+
+/* Reads one record at r->at, which is not the end, and moves behind it. */
+static bool read_record(struct reader *r)
+{
+    if (r->count == r->in->max_records) {
+        failure_set(r->f, 413, "the body has more than %zu records (--max-records): split it",
+                    r->in->max_records);
+        return false;
+    }
+    if (*r->at != '{') {
+        failure_set_record(r->f, r->count, "", "a record must be a JSON object; got %s",
+                           kind(*r->at));
+        return false;
+    }
+    struct record record;
+    size_t n = parse_object(&r->parser, r->at, (size_t)(r->end - r->at), r->count, &record, r->f);
+    if (n == 0)
+        return false;
+    emit(r, &record);
+    r->at += n;
+    r->count++;
+    return true;
+}
+
+static bool nothing_follows(struct reader *r)
+{
+    skip_space(r);
+    if (r->at == r->end)
+        return true;
+    failure_set(r->f, 400,
+                "there is more after the JSON value, from byte %zu of the body; for one object a "
+                "line send Content-Type: application/x-ndjson",
+                (size_t)(r->at - r->parser.body));
+    return false;
+}
+
+static bool read_array(struct reader *r)
+{
+    r->at++;
+    skip_space(r);
+    if (r->at < r->end && *r->at == ']') {
+        failure_set(r->f, 400, "the array is empty: send at least one record");
+        return false;
+    }
+    for (; r->at < r->end; skip_space(r)) {
+        if (!read_record(r))
+            return false;
+        skip_space(r);
+        if (r->at == r->end)
+            break;
+        char c = *r->at++;
+        if (c == ']')
+            return nothing_follows(r);
+        if (c != ',') {
+            failure_set(r->f, 400, "not valid JSON at byte %zu of the body: ',' or ']' expected",
+                        (size_t)(r->at - 1 - r->parser.body));
+            return false;
+        }
+    }
+    failure_set(r->f, 400, "the body ends in the middle of the array: send it whole");
+    return false;
+}
+
+static bool read_json(struct reader *r)
+{
+    skip_space(r);
+    if (r->at == r->end) {
+        failure_set(r->f, 400, "the body is empty: send a JSON object or an array of objects");
+        return false;
+    }
+    if (*r->at == '[')
+        return read_array(r);
+    if (*r->at == '{')
+        return read_record(r) && nothing_follows(r);
+    failure_set(r->f, 400, "the body must be a JSON object or an array of objects; got %s",
+                kind(*r->at));
+    return false;
+}
+
+static bool read_line(struct reader *r)
+{
+    skip_space(r);
+    if (r->at == r->end)
+        return true;
+    if (!read_record(r))
+        return false;
+    skip_space(r);
+    if (r->at == r->end)
+        return true;
+    failure_set_record(r->f, r->count - 1, "", "a line must hold one JSON object and nothing else");
+    return false;
+}
+
+static bool read_lines(struct reader *r)
+{
+    const char *end = r->end;
+    while (r->at < end) {
+        const char *newline = memchr(r->at, '\n', (size_t)(end - r->at));
+        r->end = newline != NULL ? newline : end;
+        if (!read_line(r))
+            return false;
+        r->at = newline != NULL ? newline + 1 : end;
+    }
+    if (r->count == 0)
+        failure_set(r->f, 400, "the body is empty: send one JSON object a line");
+    return r->count > 0;
+}
+
+size_t ingest_body(const struct ingest *in, enum ingest_format format, struct span body,
+                   struct failure *f)
+{
+    struct reader r = {
+        .in = in,
+        .f = f,
+        .parser = {.body = body.p, .max_message = in->max_message, .now_ms = in->now_ms},
+        .at = body.p,
+        .end = body.p + body.n,
+    };
+    bool ok = format == INGEST_LINES ? read_lines(&r) : read_json(&r);
+    parser_free(&r.parser);
+    if (!ok)
+        return 0;
+    if (in->args->failed || (in->lines != NULL && in->lines->failed)) {
+        failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
+        return 0;
+    }
+    return r.count;
+}

@@ -1,0 +1,31 @@
+/* parse.h: the text of one JSON object becomes one record (doc/protocol.md, section 1). */
+#ifndef LOGD_PARSE_H
+#define LOGD_PARSE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/record.h"
+#include "logd/failure.h"
+
+#define PARSE_DEPTH_MAX 64 /* levels of nesting; the record itself is the first */
+
+/* What the spans of the last record point into, and what is the same for all records of a body. */
+struct parser {
+    const char *body;   /* where the body starts, for offsets in messages */
+    size_t max_message; /* bytes */
+    int64_t now_ms;     /* for records without a timestamp */
+    json_t *tree;       /* owned */
+    struct buf fields;  /* owned */
+};
+
+/* Reads the object that starts at text[0], which is '{'. Returns its length in bytes, without
+ * looking at what follows, and fills *r, valid until the next call or parser_free(). Returns 0 with
+ * *f set, for the record number `index`, when it is no JSON or no valid record. */
+size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, struct record *r,
+                    struct failure *f);
+
+void parser_free(struct parser *p);
+
+#endif

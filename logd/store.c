@@ -1,0 +1,420 @@
+#include "logd/store.h"
+
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/diag.h"
+#include "common/resp.h"
+#include "logd/ingest.h"
+#include "logd/watch.h"
+
+#define SHA1_LEN       40
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 2000
+/* Batches that are kept for the next request: how many, and up to which size each. */
+#define FREE_BATCHES_MAX     64
+#define FREE_BATCH_BYTES_MAX 65536
+
+/* KEYS: the stream, and with a producer its key. ARGV: first sequence number (0: no producer),
+ * skip, seconds to live, then five arguments a record. Returns how many records were new, and the
+ * gap.
+ *
+ * Redis decides about memory, replicas and disk errors at the first write of a script, so that the
+ * records are written all or not at all; when all were there before, nothing is needed that could
+ * be refused for lack of memory. */
+static const char script[] =
+    "local n = (#ARGV - 3) / 5\n"
+    "local first = tonumber(ARGV[1])\n"
+    "local dup, gap, last = 0, 0, nil\n"
+    "if first > 0 then\n"
+    "  local value = redis.call('GET', KEYS[2])\n"
+    "  if value then\n"
+    "    last = tonumber(value)\n"
+    "    if not last then\n"
+    "      return redis.error_reply('ERR the key ' .. KEYS[2] .. ' does not hold a number')\n"
+    "    end\n"
+    "    dup = math.min(math.max(last + 1 - first, 0), n)\n"
+    "    gap = math.max(first - last - 1 - tonumber(ARGV[2]), 0)\n"
+    "  end\n"
+    "end\n"
+    "for i = 4 + dup * 5, #ARGV, 5 do\n"
+    "  if ARGV[i + 4] == '' then\n"
+    "    redis.call('XADD', KEYS[1], '*', 'service', ARGV[i], 'level', ARGV[i + 1],\n"
+    "      'message', ARGV[i + 2], 'timestamp', ARGV[i + 3])\n"
+    "  else\n"
+    "    redis.call('XADD', KEYS[1], '*', 'service', ARGV[i], 'level', ARGV[i + 1],\n"
+    "      'message', ARGV[i + 2], 'timestamp', ARGV[i + 3], 'fields', ARGV[i + 4])\n"
+    "  end\n"
+    "end\n"
+    "if first > 0 then\n"
+    "  if dup < n then\n"
+    "    redis.call('SET', KEYS[2], string.format('%.0f', first + n - 1), 'EX', ARGV[3])\n"
+    "  else\n"
+    "    redis.call('EXPIRE', KEYS[2], ARGV[3])\n"
+    "  end\n"
+    "end\n"
+    "return {n - dup, gap}\n";
+
+struct store {
+    struct store_config config;
+    struct redis_link *link;
+    struct watch *watch;
+    char sha[SHA1_LEN + 1]; /* of the script; "" until Redis has said it */
+    size_t room;            /* bytes before a batch's arguments, enough for EVALSHA */
+    struct buf prefix;      /* scratch */
+    char trouble[320];      /* "" when Redis takes writes */
+    bool was_ready;         /* connected before */
+    struct batch *free_list;
+    size_t free_count;
+};
+
+/* ---- Batches ---- */
+
+struct batch *store_batch(struct store *s)
+{
+    struct batch *b = s->free_list;
+    if (b != NULL) {
+        s->free_list = b->next_free;
+        s->free_count--;
+    } else {
+        b = calloc(1, sizeof(*b));
+        if (b == NULL || !buf_reserve(&b->args, s->room)) {
+            free(b);
+            return NULL;
+        }
+        b->store = s;
+    }
+    b->args.len = s->room;
+    b->count = 0;
+    b->producer = (struct producer){0};
+    return b;
+}
+
+void store_discard(struct batch *b)
+{
+    struct store *s = b->store;
+    bool keep = s->free_count < FREE_BATCHES_MAX && b->args.cap <= FREE_BATCH_BYTES_MAX;
+    if (!keep) {
+        buf_free(&b->args);
+        free(b);
+        return;
+    }
+    buf_clear(&b->args);
+    b->next_free = s->free_list;
+    s->free_list = b;
+    s->free_count++;
+}
+
+/* ---- Outcomes ---- */
+
+static void set_trouble(struct store *s, const char *trouble)
+{
+    static struct diag_limit limit;
+    uint64_t suppressed;
+    bool was_up = s->config.stats->redis_up;
+    snprintf(s->trouble, sizeof(s->trouble), "%s", trouble != NULL ? trouble : "");
+    s->config.stats->redis_up = trouble == NULL;
+    if (was_up && trouble != NULL && diag_allow(&limit, &suppressed))
+        diag_warn("%s: answering 503 meanwhile", trouble);
+}
+
+static void on_look(const char *error, void *arg)
+{
+    struct store *s = arg;
+    char text[sizeof(s->trouble)];
+    if (!redis_link_ready(s->link))
+        return;
+    snprintf(text, sizeof(text), "Redis refuses writes: %s", error != NULL ? error : "");
+    set_trouble(s, error != NULL ? text : NULL);
+}
+
+static void count_outcome(struct stats *stats, const struct batch *b, const struct store_outcome *o)
+{
+    static struct diag_limit limit;
+    uint64_t suppressed;
+    if (o->failure != NULL) {
+        if (o->failure->stored == STORED_UNKNOWN)
+            stats->unknown += b->count;
+        return;
+    }
+    stats->accepted += b->count - o->duplicates;
+    stats->duplicates += o->duplicates;
+    stats->gaps += (uint64_t)o->gap;
+    if (o->gap > 0 && diag_allow(&limit, &suppressed))
+        diag_warn("producer %s: %" PRId64 " sequence numbers before %" PRId64
+                  " never came (%" PRIu64 " such warnings suppressed)",
+                  b->producer.id, o->gap, b->producer.first, suppressed);
+}
+
+static void finish(struct batch *b, const struct store_outcome *o)
+{
+    struct stats *stats = b->store->config.stats;
+    stats->in_flight_bytes -= b->bytes;
+    stats->in_flight_batches--;
+    count_outcome(stats, b, o);
+    if (b->done != NULL)
+        b->done(b->arg, b, o);
+    store_discard(b);
+}
+
+static void finish_failed(struct batch *b, const struct failure *f)
+{
+    finish(b, &(struct store_outcome){.failure = f});
+}
+
+/* Redis ends an error from a script with where in the script it arose, which tells a client
+ * nothing. */
+static void finish_refused(struct batch *b, const struct redis_reply *reply)
+{
+    struct failure f;
+    struct span text = reply_span(reply);
+    const char *tail = memmem(text.p, text.n, " script: ", 9);
+    int n = (int)(tail != NULL ? tail - text.p : (ptrdiff_t)text.n);
+    failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch: %.*s", n, text.p);
+    set_trouble(b->store, f.text);
+    finish_failed(b, &f);
+}
+
+static bool is_outcome(const struct redis_reply *reply, const struct batch *b)
+{
+    if (reply_type(reply) != REPLY_ARRAY || reply_count(reply) != 2)
+        return false;
+    const struct redis_reply *fresh = reply_at(reply, 0);
+    const struct redis_reply *gap = reply_at(reply, 1);
+    return reply_type(fresh) == REPLY_INTEGER && reply_type(gap) == REPLY_INTEGER &&
+           reply_integer(fresh) >= 0 && reply_integer(fresh) <= (int64_t)b->count &&
+           reply_integer(gap) >= 0;
+}
+
+static bool send_command(struct batch *b, bool whole_script);
+
+static void on_reply(const struct redis_reply *reply, void *arg)
+{
+    struct batch *b = arg;
+    struct failure f;
+    if (reply == NULL) {
+        failure_set_unavailable(&f, STORED_UNKNOWN,
+                                "Redis went away before it confirmed, so the batch may be stored: "
+                                "send it again only as an idempotent producer (Log-Producer)");
+        finish_failed(b, &f);
+    } else if (reply_is_error(reply, "NOSCRIPT")) {
+        if (send_command(b, true))
+            return;
+        failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
+        finish_failed(b, &f);
+    } else if (reply_type(reply) == REPLY_ERROR) {
+        finish_refused(b, reply);
+    } else if (is_outcome(reply, b)) {
+        size_t fresh = (size_t)reply_integer(reply_at(reply, 0));
+        finish(b, &(struct store_outcome){.duplicates = b->count - fresh,
+                                          .gap = reply_integer(reply_at(reply, 1))});
+    } else {
+        redis_link_reset(b->store->link, "Redis answered the script with something else");
+        failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
+        finish_failed(b, &f);
+    }
+}
+
+/* ---- Commands ---- */
+
+/* All of the command that stands before the records. */
+static void write_prefix(struct store *s, const struct batch *b, bool whole_script)
+{
+    struct buf *out = &s->prefix;
+    bool has_producer = b->producer.id[0] != '\0';
+    buf_clear(out);
+    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * b->count);
+    resp_arg_str(out, whole_script ? "EVAL" : "EVALSHA");
+    resp_arg_str(out, whole_script ? script : s->sha);
+    resp_arg_int(out, has_producer ? 2 : 1);
+    resp_arg_str(out, s->config.stream);
+    if (has_producer) {
+        char key[16 + PRODUCER_ID_LEN];
+        size_t stream_len = strlen(s->config.stream);
+        int n = snprintf(key, sizeof(key), ":producer:%s", b->producer.id);
+        buf_printf(out, "$%zu\r\n%s%s\r\n", stream_len + (size_t)n, s->config.stream, key);
+    }
+    resp_arg_int(out, b->producer.first);
+    resp_arg_int(out, b->producer.skip);
+    resp_arg_int(out, s->config.producer_ttl_ms / 1000);
+}
+
+/* The records stay in b->args, so that they can be sent once more with the whole script. */
+static bool send_command(struct batch *b, bool whole_script)
+{
+    struct store *s = b->store;
+    struct buf *prefix = &s->prefix;
+    write_prefix(s, b, whole_script);
+    if (prefix->failed)
+        return false;
+    if (prefix->len <= s->room) {
+        char *command = b->args.data + s->room - prefix->len;
+        memcpy(command, prefix->data, prefix->len);
+        return redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
+    }
+    buf_add(prefix, b->args.data + s->room, b->args.len - s->room);
+    bool sent = !prefix->failed && redis_link_send(s->link, prefix->data, prefix->len, on_reply, b);
+    if (prefix->cap > FREE_BATCH_BYTES_MAX)
+        buf_free(prefix);
+    return sent;
+}
+
+static void set_full(const struct store *s, struct failure *f)
+{
+    failure_set_unavailable(f, STORED_NOTHING,
+                            "too much is on its way to Redis (--max-in-flight %zu bytes); try "
+                            "again later",
+                            s->config.max_in_flight);
+}
+
+bool store_open(struct store *s, struct failure *f)
+{
+    if (!redis_link_ready(s->link)) {
+        failure_set_unavailable(f, STORED_NOTHING, "%s; try again later", s->trouble);
+        return false;
+    }
+    if (s->config.stats->in_flight_bytes >= s->config.max_in_flight) {
+        set_full(s, f);
+        return false;
+    }
+    return true;
+}
+
+bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure *f)
+{
+    struct store *s = b->store;
+    struct stats *stats = s->config.stats;
+    b->done = done;
+    b->arg = arg;
+    b->bytes = b->args.len;
+    if (!store_open(s, f))
+        return false;
+    if (stats->in_flight_bytes > 0 && stats->in_flight_bytes + b->bytes > s->config.max_in_flight) {
+        set_full(s, f);
+        return false;
+    }
+    if (!send_command(b, s->sha[0] == '\0')) {
+        failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
+        return false;
+    }
+    stats->in_flight_bytes += b->bytes;
+    stats->in_flight_batches++;
+    return true;
+}
+
+void store_forget(struct batch *b)
+{
+    b->done = NULL;
+}
+
+/* ---- The connection ---- */
+
+static void on_loaded(const struct redis_reply *reply, void *arg)
+{
+    struct store *s = arg;
+    if (reply == NULL || reply_type(reply) != REPLY_STRING || reply_span(reply).n != SHA1_LEN)
+        return; /* the whole script is sent each time */
+    memcpy(s->sha, reply_span(reply).p, SHA1_LEN);
+}
+
+static void load_script(struct store *s)
+{
+    struct buf *out = &s->prefix;
+    buf_clear(out);
+    resp_begin(out, 3);
+    resp_arg_str(out, "SCRIPT");
+    resp_arg_str(out, "LOAD");
+    resp_arg_str(out, script);
+    if (!out->failed)
+        (void)redis_link_send(s->link, out->data, out->len, on_loaded, s);
+}
+
+static void on_ready(void *arg)
+{
+    struct store *s = arg;
+    diag_info("connected to Redis at %s", s->config.url->shown);
+    if (s->was_ready)
+        s->config.stats->reconnects++;
+    s->was_ready = true;
+    set_trouble(s, NULL);
+    load_script(s);
+    watch_start(s->watch, s->link);
+}
+
+static void set_down(struct store *s, const char *why)
+{
+    char text[sizeof(s->trouble)];
+    snprintf(text, sizeof(text), "Redis at %s is not reachable: %s", s->config.url->shown, why);
+    set_trouble(s, text);
+}
+
+static void on_down(const char *why, void *arg)
+{
+    struct store *s = arg;
+    watch_stop(s->watch);
+    set_down(s, why);
+}
+
+static void on_failed(const char *why, void *arg)
+{
+    static struct diag_limit limit;
+    struct store *s = arg;
+    uint64_t suppressed;
+    set_down(s, why);
+    if (diag_allow(&limit, &suppressed))
+        diag_warn("%s: trying again", s->trouble);
+}
+
+const char *store_trouble(const struct store *s)
+{
+    return s->trouble[0] != '\0' ? s->trouble : NULL;
+}
+
+struct store *store_new(struct event_base *base, const struct store_config *config)
+{
+    static const struct redis_link_events events = {
+        .ready = on_ready, .down = on_down, .failed = on_failed};
+    struct store *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->config = *config;
+    /* The stream's name twice, the rest with the largest numbers. */
+    s->room = 2 * strlen(config->stream) + 320;
+    snprintf(s->trouble, sizeof(s->trouble), "Redis at %s is not connected yet",
+             config->url->shown);
+    s->watch = watch_new(base, config->stream, on_look, s);
+    if (s->watch != NULL)
+        s->link = redis_link_new(base,
+                                 &(struct redis_link_config){
+                                     .url = config->url,
+                                     .connect_timeout_ms = config->reply_timeout_ms,
+                                     .reply_timeout_ms = config->reply_timeout_ms,
+                                     .backoff_min_ms = BACKOFF_MIN_MS,
+                                     .backoff_max_ms = BACKOFF_MAX_MS,
+                                 },
+                                 &events, s);
+    if (s->link == NULL) {
+        watch_free(s->watch);
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void store_free(struct store *s)
+{
+    if (s == NULL)
+        return;
+    watch_stop(s->watch);
+    redis_link_free(s->link);
+    watch_free(s->watch);
+    for (struct batch *b = s->free_list, *next; b != NULL; b = next) {
+        next = b->next_free;
+        buf_free(&b->args);
+        free(b);
+    }
+    buf_free(&s->prefix);
+    free(s);
+}
