@@ -116,13 +116,14 @@ $(BUILD)/tests/test_%: tests/unit/test_%.c $(call obj,$(sort $(LIB_SRC) $(COMMON
 	    $(call pkg_libs,libevent hiredis jansson cmocka)
 
 # Tests that let the code die at every crash point in turn (common/crash.h): what they test is compiled again, with the points in it.
-CRASH_SRC := $(LIB_SRC) common/diag.c worker/stream-id.c worker/state.c worker/writer.c
+CRASH_SRC   := $(LIB_SRC) common/diag.c worker/stream-id.c worker/state.c worker/writer.c
+CRASH_TESTS := $(filter %_crash,$(UNIT))
 
 $(BUILD)/crash/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/test_%_crash: tests/unit/test_%_crash.c $(patsubst %.c,$(BUILD)/crash/%.o,$(CRASH_SRC))
+$(CRASH_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/unit/%.c $(patsubst %.c,$(BUILD)/crash/%.o,$(CRASH_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 	    $(call pkg_libs,libevent cmocka)
