@@ -18,6 +18,8 @@
 
 #include "common/diag.h"
 
+#define SHORT_MAX 64 /* longer than any command without arguments */
+
 struct redis_conn {
     redisAsyncContext
         *ac; /* owned; its `data` is this, or NULL after they have let go of each other */
@@ -369,8 +371,23 @@ struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_u
     return NULL;
 }
 
+/* To tell SUBSCRIBE, hiredis looks at the byte after the first argument. When there is no other,
+ * that byte lies behind the command: copied here, so that it is there and is none of the caller's.
+ */
+static const void *with_byte_behind(const void *command, size_t n, char copy[SHORT_MAX])
+{
+    if (n >= SHORT_MAX || n < 4 || memcmp(command, "*1\r\n", 4) != 0)
+        return command;
+    memcpy(copy, command, n);
+    copy[n] = '\0';
+    return copy;
+}
+
 bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n)
 {
+    char copy[SHORT_MAX];
+
+    command = with_byte_behind(command, n, copy);
     if (redisAsyncFormattedCommand(conn->ac, on_reply, NULL, command, n) != REDIS_OK)
         return false;
     conn->unanswered++;
