@@ -1,0 +1,311 @@
+/* Crash points of the ring: the owner and the heir die at their k-th store, for every k, and
+ * afterwards each accepted record has been delivered exactly once, in order.
+ *
+ * The world outside the dying process is kept in shared memory: what send returned 0 for, and a
+ * logd that compares sequence numbers as the Redis script does. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/crash.h"
+#include "liblogclient/batch-internal.h"
+#include "liblogclient/ring-internal.h"
+#include "liblogclient/ringdir-internal.h"
+
+#define RECORDS_MAX 4096
+#define THREADS     3
+
+long crash_countdown;
+
+/* There is one producer in a world, so the number of delivered records is also its last sequence
+ * number. Each store here is whole: another thread may end the process at any time. */
+struct world {
+    _Atomic bool accepted[RECORDS_MAX]; /* by id */
+    int delivered[RECORDS_MAX];
+    _Atomic int delivered_count;
+    char producer[LC_PRODUCER_HEX + 1];
+    int gaps, strangers;
+};
+
+static struct world *world;
+static char dir_path[] = "/tmp/ring-crash-XXXXXX";
+static int dir;
+
+/* ---- the outside ---- */
+
+/* What logd and its script do with a batch. */
+static void deliver(const struct lc_batch *batch, const char *producer, uint64_t first)
+{
+    uint64_t sequence = first;
+    if (world->producer[0] == '\0')
+        strcpy(world->producer, producer);
+    if (strcmp(world->producer, producer) != 0)
+        world->strangers++;
+    if (first > (uint64_t)world->delivered_count + 1)
+        world->gaps++;
+    const char *at = batch->body.data, *end = at + batch->body.len;
+    for (; at < end; sequence++) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        const char *id = memmem(at, (size_t)(newline - at), "\"message\":\"", 11);
+        if (sequence > (uint64_t)world->delivered_count) {
+            world->delivered[world->delivered_count] = atoi(id + 11);
+            world->delivered_count++;
+        }
+        at = newline + 1;
+    }
+}
+
+/* ---- what dies ---- */
+
+static char padding[60000];
+
+static void send_one(struct lc_ring *ring, int id)
+{
+    char text[sizeof(padding) + 32];
+    /* Some are long, so that the ring wraps soon. */
+    int n = snprintf(text, sizeof(text), "%d %.*s", id,
+                     id % 3 == 0 ? (int)sizeof(padding) - 1 : id % 50, padding);
+    struct lc_record r = {
+        .service = SPAN_LIT("svc"), .message = {text, (size_t)n}, .level = LEVEL_ERROR};
+    if (lc_ring_write(ring, &r) == 0)
+        world->accepted[id] = true;
+}
+
+/* Delivers up to `batches` batches of `size` records, as the sender does. */
+static enum lc_ring_read drain(struct lc_ring *ring, int batches, size_t size)
+{
+    char producer[LC_PRODUCER_HEX + 1];
+    struct lc_batch batch;
+    enum lc_ring_read result = LC_RING_RECORD;
+    assert_true(lc_batch_init(&batch, size));
+    lc_ring_producer(ring, producer);
+    while (batches-- > 0) {
+        result = lc_batch_fill(&batch, ring, UINT64_MAX, size, SIZE_MAX, 65536);
+        if (batch.count == 0)
+            break;
+        CRASH_POINT();
+        deliver(&batch, producer, ring->sequence);
+        CRASH_POINT();
+        lc_ring_acknowledge(ring, batch.ends[batch.count - 1], ring->sequence + batch.count);
+        lc_ring_reserve(ring);
+    }
+    lc_batch_free(&batch);
+    return result;
+}
+
+static void own(void)
+{
+    struct lc_ring ring;
+    char name[LC_RING_NAME_MAX];
+    int id = 1;
+    if (lc_ringdir_create(dir, &ring, LC_RING_MIN_BYTES, name) != 0)
+        _exit(1);
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < 10; i++)
+            send_one(&ring, id++);
+        drain(&ring, 3, 2 + (size_t)round % 3);
+    }
+    drain(&ring, 100, 7);
+    ring.trimmed = ring.tail - ((uint64_t)8 << 20); /* so that there is something to trim */
+    lc_ring_trim(&ring);
+    for (int i = 0; i < 5; i++)
+        send_one(&ring, id++);
+    drain(&ring, 2, 2);
+}
+
+static void *write_some(void *arg)
+{
+    struct lc_ring *ring = ((void **)arg)[0];
+    int base = (int)(intptr_t)((void **)arg)[1];
+    for (int i = 1; i <= 40; i++)
+        send_one(ring, base + i);
+    return NULL;
+}
+
+static void own_with_threads(void)
+{
+    struct lc_ring ring;
+    char name[LC_RING_NAME_MAX];
+    pthread_t threads[THREADS];
+    void *args[THREADS][2];
+    if (lc_ringdir_create(dir, &ring, LC_RING_MIN_BYTES * 8, name) != 0)
+        _exit(1);
+    for (int t = 0; t < THREADS; t++) {
+        args[t][0] = &ring;
+        args[t][1] = (void *)(intptr_t)(t * 1000);
+        if (pthread_create(&threads[t], NULL, write_some, args[t]) != 0)
+            _exit(1);
+    }
+    drain(&ring, 1000, 5);
+    for (int t = 0; t < THREADS; t++)
+        pthread_join(threads[t], NULL);
+    drain(&ring, 1000, 5);
+}
+
+static void inherit(void)
+{
+    struct lc_adoption search;
+    struct lc_ring ring;
+    char name[LC_RING_NAME_MAX];
+    enum lc_adopt found;
+    CRASH_POINT();
+    if (!lc_adoption_begin(&search, dir))
+        _exit(1);
+    while ((found = lc_adoption_next(&search, &ring, name)) != LC_ADOPT_NONE) {
+        if (found != LC_ADOPT_RING || drain(&ring, 10000, 3) != LC_RING_EMPTY)
+            _exit(1);
+        CRASH_POINT();
+        unlinkat(dir, name, 0);
+        CRASH_POINT();
+        lc_ring_close(&ring);
+    }
+    lc_adoption_end(&search);
+}
+
+/* Runs f in a process that dies at its k-th crash point (0: lives). True when it died. */
+static bool dies(void (*f)(void), long k)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        crash_countdown = k;
+        f();
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == CRASH_EXIT);
+    return WEXITSTATUS(status) == CRASH_EXIT;
+}
+
+/* ---- what must be true afterwards ---- */
+
+static void check_world(bool in_order)
+{
+    static int times[RECORDS_MAX];
+    memset(times, 0, sizeof(times));
+    for (int i = 0; i < world->delivered_count; i++) {
+        times[world->delivered[i]]++;
+        assert_int_equal(times[world->delivered[i]], 1); /* never doubled */
+        if (in_order && i > 0)
+            assert_true(world->delivered[i] > world->delivered[i - 1]);
+    }
+    int accepted = 0;
+    for (int id = 0; id < RECORDS_MAX; id++) {
+        if (!world->accepted[id])
+            continue;
+        assert_int_equal(times[id], 1); /* never lost */
+        accepted++;
+    }
+    /* Besides, each writer may have died between its last store and its return. */
+    assert_in_range(world->delivered_count, accepted, accepted + THREADS);
+    assert_int_equal(world->gaps, 0);
+    assert_int_equal(world->strangers, 0);
+}
+
+/* Nothing is left over in the directory: neither rings nor half-made files. */
+static void check_directory_empty(void)
+{
+    assert_int_equal(unlinkat(dir, "adopt.lock", 0), 0);
+    assert_int_equal(rmdir(dir_path), 0);
+    assert_int_equal(mkdir(dir_path, 0700), 0);
+    close(dir);
+    dir = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(dir >= 0);
+}
+
+static void reset_world(void)
+{
+    memset(world, 0, sizeof(*world));
+}
+
+static void the_owner_may_die_anywhere(void **state)
+{
+    long k = 1;
+    (void)state;
+    for (bool died = true; died; k++) {
+        reset_world();
+        died = dies(own, k);
+        assert_false(dies(inherit, 0));
+        check_world(true);
+        check_directory_empty();
+    }
+    print_message("the owner died at each of %ld crash points\n", k - 2);
+    assert_true(k > 500);
+}
+
+static void the_heir_may_die_anywhere(void **state)
+{
+    long points = 0;
+    (void)state;
+    for (long k = 5; k < 600; k += 97) { /* different states to inherit */
+        long j = 1;
+        for (bool died = true; died; j++) {
+            reset_world();
+            assert_true(dies(own, k));
+            died = dies(inherit, j);
+            assert_false(dies(inherit, 0));
+            check_world(true);
+            check_directory_empty();
+        }
+        points += j - 2;
+    }
+    print_message("the heir died at %ld crash points\n", points);
+    assert_true(points > 50);
+}
+
+static void an_owner_with_threads_may_die_anywhere(void **state)
+{
+    int deaths = 0;
+    (void)state;
+    for (long k = 1; k < 1200; k += 3) {
+        reset_world();
+        deaths += dies(own_with_threads, k);
+        assert_false(dies(inherit, 0));
+        check_world(false);
+        check_directory_empty();
+    }
+    assert_true(deaths > 300);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(padding, 'p', sizeof(padding) - 1);
+    world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (world == MAP_FAILED || mkdtemp(dir_path) == NULL)
+        return -1;
+    dir = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof(command), "rm -rf %s", dir_path);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_owner_may_die_anywhere),
+        cmocka_unit_test(the_heir_may_die_anywhere),
+        cmocka_unit_test(an_owner_with_threads_may_die_anywhere),
+    };
+    return cmocka_run_group_tests_name("ring crash points", tests, set_up, tear_down);
+}
