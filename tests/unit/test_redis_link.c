@@ -609,13 +609,29 @@ static void fake_start(struct fake *f, struct event_base *base)
     assert_non_null(f->listener);
 }
 
+/* The same on a TCP port of the kernel's choice. */
+static void fake_start_tcp(struct fake *f, struct event_base *base)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(sa);
+
+    f->listener = evconnlistener_new_bind(base, fake_accept, f, LEV_OPT_CLOSE_ON_FREE, 5,
+                                          (struct sockaddr *)&sa, sizeof(sa));
+    assert_non_null(f->listener);
+    assert_int_equal(getsockname(evconnlistener_get_fd(f->listener), (struct sockaddr *)&sa, &len),
+                     0);
+    snprintf(f->url, sizeof(f->url), "redis://127.0.0.1:%d", ntohs(sa.sin_port));
+}
+
 static void fake_stop(struct fake *f)
 {
     if (f->peer != NULL)
         bufferevent_free(f->peer);
     evconnlistener_free(f->listener);
-    unlink(f->socket);
-    rmdir(f->dir);
+    if (f->dir[0] != '\0') {
+        unlink(f->socket);
+        rmdir(f->dir);
+    }
 }
 
 static void expect_failure(struct world *w, struct fake *f, const char *why)
@@ -626,6 +642,22 @@ static void expect_failure(struct world *w, struct fake *f, const char *why)
     fake_stop(f);
     assert_string_equal(w->why, why);
     assert_int_equal(w->ready, 0);
+}
+
+static void test_tcp(void **state)
+{
+    struct world *w = *state;
+    struct fake f = {.answer = "+PONG\r\n"};
+
+    fake_start_tcp(&f, w->base);
+    open_link(w, f.url);
+    run_until(w, &w->ready, 1);
+    bufferevent_free(f.peer);
+    f.peer = NULL;
+    run_until(w, &w->down, 1);
+    assert_string_equal(w->why, "Server closed the connection");
+    run_until(w, &w->ready, 2);
+    fake_stop(&f);
 }
 
 static void test_silent_server(void **state)
@@ -884,6 +916,7 @@ int main(void)
         WITH_SERVER(test_user_and_password),
         WITH_SERVER(test_select),
         WITH_SERVER(test_select_out_of_range),
+        WITHOUT(test_tcp),
         WITHOUT(test_silent_server),
         WITHOUT(test_loading_server),
         WITHOUT(test_other_protocols),
