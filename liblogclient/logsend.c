@@ -21,7 +21,7 @@
 #define PROGRESS_MS 200
 
 static const char *service, *level, *url, *drain, *inspect;
-static bool json, print, quiet;
+static bool json, print, quiet, properties;
 static int64_t timeout_ms;
 
 static const char *check_service(const char *value)
@@ -102,6 +102,11 @@ static const struct option_spec specs[] = {
      .target = &print,
      .default_text = "no",
      .help = "with --inspect: print the waiting records instead, one JSON object a line"},
+    {.name = "properties",
+     .type = OPTION_BOOL,
+     .target = &properties,
+     .default_text = "no",
+     .help = "list the properties of the library, which LOGCLIENT_… variables set"},
 };
 
 static const struct options_program program = {
@@ -327,6 +332,15 @@ static void send_lines(logclient_t *client, bool *failed)
 
 /* ---- main ---- */
 
+static int list_properties(void)
+{
+    struct lc_property_info info;
+    for (size_t i = 0; lc_property_info(i, &info); i++)
+        printf("%-20s %-24s %s\n", info.name,
+               info.default_text[0] != '\0' ? info.default_text : "-", info.help);
+    return fflush(stdout) == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
+}
+
 static int finish(logclient_t *client, bool failed)
 {
     bool delivered = wait_until(client, drain != NULL ? all_adopted : all_delivered);
@@ -356,6 +370,8 @@ int main(int argc, char **argv)
         diag_die(EXIT_USAGE, "%s", why);
     if (result == OPTIONS_EXIT)
         return EXIT_OK;
+    if (properties)
+        return list_properties();
     if (print && inspect == NULL)
         diag_die(EXIT_USAGE, "option --print goes with --inspect DIR");
     if ((drain != NULL || inspect != NULL) && first < argc)

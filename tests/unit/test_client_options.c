@@ -1,0 +1,177 @@
+/* The library's properties and URLs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "liblogclient/options-internal.h"
+
+static int open_options(void **state)
+{
+    unsetenv("LOGCLIENT_URL");
+    *state = logclient_options_new();
+    return *state == NULL ? -1 : 0;
+}
+
+static int free_options(void **state)
+{
+    logclient_options_free(*state);
+    return 0;
+}
+
+static void defaults_are_those_of_the_manual(void **state)
+{
+    const logclient_options_t *o = *state;
+    assert_string_equal(o->url, "http://127.0.0.1:4000");
+    assert_null(o->ring_dir);
+    assert_int_equal(o->ring_bytes, 64 << 20);
+    assert_int_equal(o->on_full, LC_DROP);
+    assert_int_equal(o->batch_records, 1000);
+    assert_int_equal(o->linger_ms, 5);
+    assert_int_equal(o->max_message_bytes, 65536);
+    assert_int_equal(o->adopt, LC_ON);
+}
+
+static void values_are_set_and_errors_name_property_value_and_remedy(void **state)
+{
+    static const struct {
+        const char *name, *value;
+        logclient_status_t status;
+        const char *error; /* a part of it */
+    } cases[] = {
+        {"ring_bytes", "1g", LOGCLIENT_OK, NULL},
+        {"ring_bytes", "2M", LOGCLIENT_OK, NULL},
+        {"linger_ms", "1", LOGCLIENT_OK, NULL},
+        {"on_full", "block", LOGCLIENT_OK, NULL},
+        {"adopt", "off", LOGCLIENT_OK, NULL},
+        {"url", "http://a:1,http://[::1]:2/logs/", LOGCLIENT_OK, NULL},
+        {"ring_bytes", "1k", LOGCLIENT_BAD_VALUE, "ring_bytes: \"1k\" is not a number of bytes"},
+        {"ring_bytes", "64mb", LOGCLIENT_BAD_VALUE, "ring_bytes: \"64mb\""},
+        {"ring_bytes", "99999999999999999999", LOGCLIENT_BAD_VALUE, "for example 64m"},
+        {"ring_bytes", "9223372036854775807g", LOGCLIENT_BAD_VALUE, "for example 64m"},
+        {"linger_ms", "", LOGCLIENT_BAD_VALUE,
+         "linger_ms: \"\" is not a whole number from 1 to 60000"},
+        {"linger_ms", "-1", LOGCLIENT_BAD_VALUE, "linger_ms: \"-1\""},
+        {"linger_ms", " 5", LOGCLIENT_BAD_VALUE, "linger_ms: \" 5\""},
+        {"linger_ms", "5k", LOGCLIENT_BAD_VALUE, "linger_ms: \"5k\""},
+        {"on_full", "wait", LOGCLIENT_BAD_VALUE, "on_full: \"wait\" must be drop or block"},
+        {"url", "https://a", LOGCLIENT_BAD_VALUE, "asks for TLS"},
+        {"url", "ftp://a", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
+        {"url", "http://", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
+        {"url", "http://:80", LOGCLIENT_BAD_VALUE, "has no host"},
+        {"url", "http://[]:80", LOGCLIENT_BAD_VALUE, "has no host"},
+        {"url", "http://a:0", LOGCLIENT_BAD_VALUE, "has a bad port"},
+        {"url", "http://a:65536", LOGCLIENT_BAD_VALUE, "has a bad port"},
+        {"url", "http://[::1]x", LOGCLIENT_BAD_VALUE, "has a bad port"},
+        {"url", "http://u:p@a", LOGCLIENT_BAD_VALUE, "holds a space, a user"},
+        {"url", "http://a\r\nX: y", LOGCLIENT_BAD_VALUE, "holds a space"},
+        {"url", "http://a,", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
+        {"url", "", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
+        {"colour", "red", LOGCLIENT_UNKNOWN_PROPERTY, "no property \"colour\""},
+    };
+    logclient_options_t *o = *state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[300] = "";
+        assert_int_equal(
+            logclient_options_set(o, cases[i].name, cases[i].value, text, sizeof(text)),
+            cases[i].status);
+        if (cases[i].error != NULL && strstr(text, cases[i].error) == NULL)
+            fail_msg("\"%s\" does not say \"%s\"", text, cases[i].error);
+    }
+    assert_int_equal(o->ring_bytes, 2 << 20);
+    assert_int_equal(o->linger_ms, 1);
+    assert_int_equal(o->on_full, LC_BLOCK);
+    assert_int_equal(o->adopt, LC_OFF);
+    assert_string_equal(o->url, "http://a:1,http://[::1]:2/logs/");
+}
+
+static void urls_are_taken_apart(void **state)
+{
+    struct lc_url urls[LC_URLS_MAX];
+    char why[200];
+    (void)state;
+    assert_int_equal(
+        lc_urls_parse("http://example.org,HTTP://[fe80::1]:81/a/b/,http://10.0.0.1:4001/", urls,
+                      why, sizeof(why)),
+        3);
+    assert_string_equal(urls[0].host, "example.org");
+    assert_int_equal(urls[0].port, 4000);
+    assert_string_equal(urls[0].path, "/api/log");
+    assert_string_equal(urls[0].host_header, "example.org");
+    assert_string_equal(urls[1].host, "fe80::1");
+    assert_int_equal(urls[1].port, 81);
+    assert_string_equal(urls[1].path, "/a/b");
+    assert_string_equal(urls[1].host_header, "[fe80::1]:81");
+    assert_string_equal(urls[2].host, "10.0.0.1");
+    assert_int_equal(urls[2].port, 4001);
+    assert_string_equal(urls[2].path, "/api/log");
+    assert_string_equal(urls[2].text, "http://10.0.0.1:4001");
+    lc_urls_free(urls, 3);
+    assert_int_equal(
+        lc_urls_parse(
+            "http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a",
+            urls, why, sizeof(why)),
+        -1);
+    assert_non_null(strstr(why, "more than 8"));
+}
+
+static void the_environment_overrides_and_its_errors_name_the_variable(void **state)
+{
+    char why[400];
+    (void)state;
+    setenv("LOGCLIENT_LINGER_MS", "77", 1);
+    logclient_options_t *o = lc_options_from_environment(why, sizeof(why));
+    assert_non_null(o);
+    assert_int_equal(o->linger_ms, 77);
+    logclient_options_free(o);
+    setenv("LOGCLIENT_LINGER_MS", "soon", 1);
+    assert_null(lc_options_from_environment(why, sizeof(why)));
+    assert_non_null(strstr(why, "LOGCLIENT_LINGER_MS: linger_ms: \"soon\""));
+    unsetenv("LOGCLIENT_LINGER_MS");
+}
+
+static void a_copy_is_independent(void **state)
+{
+    logclient_options_t *o = *state;
+    assert_int_equal(logclient_options_set(o, "ring_dir", "/tmp/x", NULL, 0), LOGCLIENT_OK);
+    logclient_options_t *copy = lc_options_copy(o);
+    assert_non_null(copy);
+    assert_int_equal(logclient_options_set(o, "ring_dir", "off", NULL, 0), LOGCLIENT_OK);
+    assert_string_equal(copy->ring_dir, "/tmp/x");
+    assert_string_equal(copy->url, o->url);
+    logclient_options_free(copy);
+    assert_int_equal(logclient_options_set(o, "ring_dir", "", NULL, 0), LOGCLIENT_OK);
+    assert_null(o->ring_dir);
+}
+
+static void the_table_can_be_listed(void **state)
+{
+    struct lc_property_info info;
+    size_t n = 0;
+    (void)state;
+    while (lc_property_info(n, &info)) {
+        assert_non_null(info.name);
+        assert_true(strlen(info.help) > 10);
+        n++;
+    }
+    assert_int_equal(n, 14);
+}
+
+int main(void)
+{
+#define WITH_OPTIONS(f) cmocka_unit_test_setup_teardown(f, open_options, free_options)
+    const struct CMUnitTest tests[] = {
+        WITH_OPTIONS(defaults_are_those_of_the_manual),
+        WITH_OPTIONS(values_are_set_and_errors_name_property_value_and_remedy),
+        cmocka_unit_test(urls_are_taken_apart),
+        cmocka_unit_test(the_environment_overrides_and_its_errors_name_the_variable),
+        WITH_OPTIONS(a_copy_is_independent),
+        cmocka_unit_test(the_table_can_be_listed),
+    };
+    return cmocka_run_group_tests_name("client options", tests, NULL, NULL);
+}
