@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "common/jsontext.h"
 #include "common/metrics.h"
 #include "common/timestamp.h"
 #include "logd/ingest.h"
@@ -122,7 +121,7 @@ static void handle_ready(struct api *a, struct http_exchange *x, const struct ht
     const char *status = trouble != NULL ? trouble : "ready";
     buf_clear(&a->out);
     buf_add_lit(&a->out, "{\"status\":");
-    jsontext_string(&a->out, status, strlen(status));
+    failure_add_string(&a->out, status);
     buf_add_char(&a->out, '}');
     answer(x, trouble != NULL ? 503 : 200, JSON_TYPE, &a->out);
 }

@@ -48,7 +48,7 @@ void failure_set_unavailable(struct failure *f, enum failure_stored stored, cons
 }
 
 /* Texts quote what clients and Redis sent, and may be cut in the middle of a character. */
-static void add_string(struct buf *out, const char *s)
+void failure_add_string(struct buf *out, const char *s)
 {
     struct buf repaired = {0};
     utf8_repair(&repaired, s, strlen(s));
@@ -62,10 +62,10 @@ static void add_string(struct buf *out, const char *s)
 void failure_write(const struct failure *f, struct buf *out)
 {
     buf_add_lit(out, "{\"error\":");
-    add_string(out, f->text);
+    failure_add_string(out, f->text);
     if (f->index >= 0) {
         buf_printf(out, ",\"index\":%ld,\"field\":", f->index);
-        add_string(out, f->field);
+        failure_add_string(out, f->field);
     }
     if (f->stored == STORED_NOTHING)
         buf_add_lit(out, ",\"stored\":false");

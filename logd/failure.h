@@ -34,6 +34,9 @@ void failure_set_record(struct failure *f, size_t index, const char *field, cons
 void failure_set_unavailable(struct failure *f, enum failure_stored stored, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Appends text from outside as a JSON string, with what is not UTF-8 replaced. */
+void failure_add_string(struct buf *out, const char *s);
+
 /* Appends the JSON object that the client gets. */
 void failure_write(const struct failure *f, struct buf *out);
 

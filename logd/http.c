@@ -164,7 +164,8 @@ static void set_page_failure(const conn *c, struct failure *f)
         break;
     default:
         failure_set(f, c->page_status,
-                    "the request line or a header is malformed, or they are larger than %d bytes",
+                    "the request line, a header or the framing is malformed, or the head is larger "
+                    "than %d bytes",
                     HEADERS_MAX);
     }
 }
@@ -318,11 +319,10 @@ static bool add_headers(conn *c, const struct http_response *r)
 {
     char number[24];
     struct evkeyvalq *headers = evhttp_request_get_output_headers(c->req);
-    bool ok = evhttp_add_header(headers, "Content-Type", r->content_type) == 0;
-    if (c->is_head) {
-        snprintf(number, sizeof(number), "%zu", r->body.n);
-        ok = ok && evhttp_add_header(headers, "Content-Length", number) == 0;
-    }
+    /* evhttp gives no length to answers to HEAD and CONNECT. */
+    snprintf(number, sizeof(number), "%zu", r->body.n);
+    bool ok = evhttp_add_header(headers, "Content-Type", r->content_type) == 0 &&
+              evhttp_add_header(headers, "Content-Length", number) == 0;
     if (r->allow != NULL)
         ok = ok && evhttp_add_header(headers, "Allow", r->allow) == 0;
     if (r->retry_after > 0) {

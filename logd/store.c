@@ -109,25 +109,33 @@ void store_discard(struct batch *b)
 
 /* ---- Outcomes ---- */
 
+/* NULL: writes are taken. */
 static void set_trouble(struct store *s, const char *trouble)
 {
     static struct diag_limit limit;
     uint64_t suppressed;
-    bool was_up = s->config.stats->redis_up;
+    if (trouble != NULL && s->trouble[0] == '\0' && diag_allow(&limit, &suppressed))
+        diag_warn("%s: answering 503 meanwhile", trouble);
     snprintf(s->trouble, sizeof(s->trouble), "%s", trouble != NULL ? trouble : "");
     s->config.stats->redis_up = trouble == NULL;
-    if (was_up && trouble != NULL && diag_allow(&limit, &suppressed))
-        diag_warn("%s: answering 503 meanwhile", trouble);
 }
 
 static void on_look(const char *error, void *arg)
 {
+    static struct diag_limit limit;
     struct store *s = arg;
     char text[sizeof(s->trouble)];
+    uint64_t suppressed;
     if (!redis_link_ready(s->link))
         return;
-    snprintf(text, sizeof(text), "Redis refuses writes: %s", error != NULL ? error : "");
-    set_trouble(s, error != NULL ? text : NULL);
+    if (error == NULL) {
+        if (s->trouble[0] != '\0' && diag_allow(&limit, &suppressed))
+            diag_info("Redis takes writes again");
+        set_trouble(s, NULL);
+        return;
+    }
+    snprintf(text, sizeof(text), "Redis refuses writes: %s", error);
+    set_trouble(s, text);
 }
 
 static void count_outcome(struct stats *stats, const struct batch *b, const struct store_outcome *o)
@@ -334,11 +342,11 @@ static void load_script(struct store *s)
 static void on_ready(void *arg)
 {
     struct store *s = arg;
-    diag_info("connected to Redis at %s", s->config.url->shown);
     if (s->was_ready)
         s->config.stats->reconnects++;
     s->was_ready = true;
     set_trouble(s, NULL);
+    diag_info("connected to Redis at %s", s->config.url->shown);
     load_script(s);
     watch_start(s->watch, s->link);
 }
