@@ -118,7 +118,7 @@ bool lc_ring_seal(struct lc_ring *ring);
 
 /* When the ring is empty, and much has gone through it since the last time: gives the blocks of the
  * free space back to the file system, but for the chunks next to be written. Call it when there is
- * nothing to send. */
-void lc_ring_trim(struct lc_ring *ring);
+ * nothing to send. True when it did: tail has moved then. */
+bool lc_ring_trim(struct lc_ring *ring);
 
 #endif

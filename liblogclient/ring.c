@@ -410,19 +410,20 @@ bool lc_ring_seal(struct lc_ring *ring)
     return atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
 }
 
-void lc_ring_trim(struct lc_ring *ring)
+bool lc_ring_trim(struct lc_ring *ring)
 {
     uint64_t head = ring->tail, end;
     uint64_t reserved = atomic_load(&ring->reserved_to);
     end = reserved + LC_RING_CHUNK;
     if (head - ring->trimmed < TRIM_BYTES || end > ring->freed + ring->capacity ||
         lc_ring_head(ring) != head || reserve(ring, reserved, end) != 0)
-        return;
+        return false;
     /* Writers must keep out of what is punched. The lower limit holds for every claim that begins
      * now; moving head makes those fail that have read the old limit. */
     atomic_store(&ring->free_to, end);
     CRASH_POINT();
-    if (atomic_compare_exchange_strong(&ring->header->head, &head, head + 8)) {
+    bool alone = atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
+    if (alone) {
         CRASH_POINT();
         /* A writer that had reserved the same chunk finds the value that it wanted to store. */
         atomic_compare_exchange_strong(&ring->reserved_to, &reserved, end);
@@ -432,4 +433,5 @@ void lc_ring_trim(struct lc_ring *ring)
         CRASH_POINT();
     }
     atomic_store_explicit(&ring->free_to, ring->freed + ring->capacity, memory_order_release);
+    return alone;
 }

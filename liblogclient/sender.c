@@ -85,17 +85,21 @@ static void arm(struct event *timer, int64_t ms)
 
 /* ---- sources ---- */
 
+/* Tells logclient_flush() how far the own ring is done. */
+static void publish_progress(logclient_t *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->acknowledged = c->ring.tail;
+    pthread_cond_broadcast(&c->progress);
+    pthread_mutex_unlock(&c->lock);
+}
+
 static void acknowledge(struct lc_sender *s, struct source *source, uint64_t position,
                         uint64_t records)
 {
-    logclient_t *c = s->client;
     lc_ring_acknowledge(source->ring, position, source->ring->sequence + records);
-    if (source != &s->own)
-        return;
-    pthread_mutex_lock(&c->lock);
-    c->acknowledged = position;
-    pthread_cond_broadcast(&c->progress);
-    pthread_mutex_unlock(&c->lock);
+    if (source == &s->own)
+        publish_progress(s->client);
 }
 
 /* Lets an adopted ring go: unlinked when it is drained, moved aside when damaged, else left to
@@ -305,8 +309,8 @@ static void rest(struct lc_sender *s, int64_t now)
     const struct lc_ring *ring = s->own.ring;
     if (lc_ring_head(ring) > ring->tail)
         s->busy_ms = now;
-    else
-        lc_ring_trim(&c->ring);
+    else if (lc_ring_trim(&c->ring))
+        publish_progress(c);
     if (now - s->busy_ms >= SLEEP_AFTER_MS) {
         /* Sequentially consistent, like head in lc_ring_write(): either we see the record, or its
          * writer sees that we sleep. */

@@ -1,0 +1,166 @@
+"""logsend, the command-line client."""
+import json
+import os
+import signal
+import subprocess
+
+from pipeline import messages, program, wait_until
+
+
+def logsend(box, url, *args, stdin=None, env=None, seconds=60.0):
+    """Runs logsend to its end: (status, stdout, stderr)."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("LOGSEND_", "LOGCLIENT_"))}
+    own.update({"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_URL": url, **(env or {})})
+    done = subprocess.run([program("logsend"), *args], input=stdin or b"", env=own, capture_output=True, timeout=seconds * 5)
+    assert b"Sanitizer" not in done.stderr, done.stderr.decode()
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def rings(box):
+    return sorted(n for n in os.listdir(box.ring_dir) if ".ring" in n)
+
+
+def test_a_message_given_as_words(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    status, out, err = logsend(box, logd.url, "-s", "payment", "-l", "ERROR", "card", "refused")
+    assert (status, out, err) == (0, "", "")
+    entry = dict(redis.entries()[0])
+    assert (entry["service"], entry["level"], entry["message"]) == ("payment", "error", "card refused")
+    assert rings(box) == []
+
+
+def test_lines_of_standard_input(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    status, _, err = logsend(box, logd.url, "-s", "x", stdin=b"one\n\ntwo \xff\nlast without line feed")
+    assert (status, err) == (0, "")
+    assert messages(redis) == ["one", "", "two \ufffd", "last without line feed"]
+
+
+def test_json_lines_keep_every_member(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    lines = (b'{"service":"a","level":"warning","message":"m\\u0000","timestamp":"2026-01-02T03:04:05+01:00","n":[1,{"x":null}]}\n'
+             b'\n'
+             b'{"message":"the rest is filled in"}\n')
+    status, _, err = logsend(box, logd.url, "-s", "dflt", "-l", "error", "--json", stdin=lines)
+    assert (status, err) == (0, "")
+    first, second = (dict(e) for e in redis.entries())
+    assert (first["service"], first["level"], first["message"]) == ("a", "warn", "m\0")
+    assert first["timestamp"] == "2026-01-02T02:04:05.000Z"
+    assert json.loads(first["fields"]) == {"n": [1, {"x": None}]}
+    assert (second["service"], second["level"]) == ("dflt", "error")
+
+
+def test_a_bad_json_line_is_named_and_loses_nothing_else(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    lines = (b'{"message":"first"}\n{"message":\n[1]\n{"message":7}\n{"message":"x","level":"loud"}\n'
+             b'{"message":"x","service":""}\n{"message":"last"}\n')
+    status, _, err = logsend(box, logd.url, "--json", stdin=lines)
+    assert status == 1
+    assert messages(redis) == ["first", "last"]
+    for line, words in ((2, "not JSON"), (3, "not an object"), (4, '"message" must be a string'), (5, '"loud" is no level'),
+                        (6, "is empty")):
+        assert any(f"line {line}: " in e and words in e for e in err.splitlines()), err
+
+
+def test_many_lines_flush_also_after_the_ring_was_trimmed(box):
+    """The ring gives blocks back after 8 MiB, which moved its head and let the flush wait for ever."""
+    redis = box.redis()
+    logd = box.logd(redis)
+    line = b"x" * 1000 + b"\n"
+    status, _, err = logsend(box, logd.url, stdin=line * 30000)
+    assert (status, err) == (0, "")
+    assert redis.length() == 30000
+
+
+def test_undelivered_records_are_kept_and_drained_later(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    url = logd.url
+    logd.stop()
+    status, _, err = logsend(box, url, "-t", "300ms", stdin=b"a\nb\nc\n")
+    assert status == 1
+    assert "3 records were not delivered; they are kept in the ring directory" in err
+    assert len(rings(box)) == 1
+
+    status, out, _ = logsend(box, url, "--inspect", box.ring_dir)
+    assert status == 0
+    row = out.splitlines()[1].split()
+    assert row[0] == rings(box)[0] and row[2] == "dead" and row[4] == "3" and row[6] == "1"
+    status, out, _ = logsend(box, url, "--inspect", box.ring_dir, "--print")
+    assert status == 0
+    assert [json.loads(l)["message"] for l in out.splitlines()] == ["a", "b", "c"]
+
+    status, _, err = logsend(box, url, "--drain", box.ring_dir, "-t", "300ms")
+    assert status == 1 and "not all rings" in err and len(rings(box)) == 1
+    logd.start()
+    status, _, err = logsend(box, url, "--drain", box.ring_dir)
+    assert (status, err) == (0, "")
+    assert messages(redis) == ["a", "b", "c"]
+    assert rings(box) == []
+    status, _, err = logsend(box, url, "--drain", box.ring_dir)
+    assert (status, err) == (0, "")
+
+
+def test_a_damaged_ring_is_moved_aside(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    box.write("rings/0123456789abcdef0123456789abcdef.ring", b"LOGRING1 and then junk")
+    box.write("rings/00.tmp", b"never finished")
+    status, _, err = logsend(box, logd.url, "-s", "x", "hello")
+    assert status == 0
+    wait_until(lambda: logsend(box, logd.url, "--drain", box.ring_dir)[0] == 0, "the directory to be drained")
+    assert rings(box) == ["0123456789abcdef0123456789abcdef.ring.damaged"]
+    assert not os.path.exists(box.path("rings/00.tmp"))
+    status, out, _ = logsend(box, logd.url, "--inspect", box.ring_dir)
+    assert status == 0 and "not a whole ring" in out
+
+
+def test_usage_errors(box):
+    for args, words in ((["--level", "loud", "x"], "loud"), (["--service", "", "x"], "is empty"), (["--colour"], "colour"),
+                        (["--print"], "--inspect"), (["--drain", "/tmp", "x"], "no message"),
+                        (["--url", "https://x", "m"], "TLS"), (["-t", "soon", "x"], "soon")):
+        status, _, err = logsend(box, "http://127.0.0.1:1", *args)
+        assert status == 64, (args, err)
+        assert words in err, (args, err)
+    status, _, err = logsend(box, "http://127.0.0.1:1", "--inspect", box.path("nowhere"))
+    assert status == 69 and "nowhere" in err
+    status, _, err = logsend(box, "http://127.0.0.1:1", "x", env={"LOGCLIENT_LINGER_MS": "soon"})
+    assert status == 64 and "LOGCLIENT_LINGER_MS" in err
+
+
+def test_the_properties_are_listed(box):
+    status, out, _ = logsend(box, "http://127.0.0.1:1", "--properties")
+    assert status == 0
+    names = [l.split()[0] for l in out.splitlines()]
+    assert {"url", "ring_dir", "on_full", "exit_timeout_ms"} <= set(names)
+
+
+def test_progress_is_shown_on_a_terminal(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    master, slave = os.openpty()
+    env = {k: v for k, v in os.environ.items()} | {"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_URL": logd.url}
+    child = subprocess.Popen([program("logsend")], stdin=subprocess.PIPE, stderr=slave, env=env)
+    child.stdin.write(b"line\n" * 5000)
+    child.stdin.close()
+    assert child.wait(60) == 0
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "5000 sent" in shown and "0 waiting" in shown
+
+
+def test_an_interrupt_ends_it_and_keeps_the_records(box):
+    env = {k: v for k, v in os.environ.items()} | {"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_URL": "http://127.0.0.1:1"}
+    child = subprocess.Popen([program("logsend"), "-q", "hello"], stderr=subprocess.PIPE, env=env)
+    wait_until(lambda: any(n.endswith(".ring") for n in rings(box)), "the ring file")
+    child.stderr.readline()  # the first failure is reported, so the record is in the ring
+    child.send_signal(signal.SIGINT)
+    assert child.wait(20) == 1
+    child.stderr.close()
+    _, out, _ = logsend(box, "http://127.0.0.1:1", "--inspect", box.ring_dir, "--print")
+    assert json.loads(out)["message"] == "hello"
