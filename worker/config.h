@@ -1,0 +1,31 @@
+/* config.h: the worker's settings. */
+#ifndef WORKER_CONFIG_H
+#define WORKER_CONFIG_H
+
+#include "common/level.h"
+#include "common/options.h"
+#include "common/redis-url.h"
+
+#define BATCH_MAX            10000
+#define REDIS_BACKOFF_MIN_MS 50
+#define REDIS_BACKOFF_MAX_MS 2000
+
+struct config {
+    struct redis_url redis;
+    const char *stream, *group, *consumer, *output;
+    char *dead_key, *lineage_key; /* owned; derived from stream */
+    const char *listen;           /* of the status port; NULL: none */
+    enum level level;             /* the lowest that is written */
+    int64_t batch;                /* entries a read */
+    int64_t message_max;          /* bytes */
+    int64_t redis_timeout_ms, shutdown_timeout_ms;
+    bool fsync_batch;
+    int64_t fsync_interval_ms; /* 0: none */
+};
+
+/* Exits after --help and --version, and with EXIT_USAGE after a mistake. */
+void config_parse(struct config *c, int argc, char **argv);
+
+void config_free(struct config *c);
+
+#endif

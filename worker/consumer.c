@@ -1,0 +1,521 @@
+#include "worker/consumer.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/util.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/diag.h"
+#include "common/redis-link.h"
+#include "common/resp.h"
+
+#define BLOCK_MS     2000
+#define AHEAD        2 /* reads under way, and batches read but not committed, together */
+#define PAUSE_MIN_MS 100
+#define PAUSE_MAX_MS 5000
+
+enum phase {
+    PHASE_DOWN,    /* no connection */
+    PHASE_SETUP,   /* the set-up script is under way */
+    PHASE_ADOPT,   /* its answer is there; the batch in hand, of an earlier connection, is finished
+                      first */
+    PHASE_PENDING, /* entries that were delivered before, but not acknowledged, are read */
+    PHASE_NEW,     /* new entries are read */
+    PHASE_PAUSE,   /* Redis refused something; the timer begins with the set-up again */
+    PHASE_STOPPED, /* nothing is read any more */
+};
+
+struct consumer {
+    const struct config *config; /* borrowed, like writer and stats */
+    struct writer *writer;
+    struct stats *stats;
+    void (*finished)(void *arg);
+    void *arg;
+    struct redis_link *reader; /* NULL once stopped */
+    struct committer *committer;
+    enum phase phase;
+    struct event *pause;
+    int64_t pause_ms;   /* the next pause */
+    bool announced;     /* the ready line was printed */
+    bool replay_wanted; /* read the pending entries again as soon as no read is under way */
+    char lineage[STATE_TOKEN_LEN + 1]; /* of what the connection delivers */
+    struct stream_id seen;   /* last entry that was read, or committed, on this connection: up to it
+                                entries are skipped */
+    struct stream_id cursor; /* of the pending entries read so far */
+    unsigned reads;          /* under way */
+    struct batch batches[AHEAD]; /* ring */
+    unsigned first, count;       /* batches in use */
+    bool begun;                  /* the first one was given to the committer */
+    struct buf command, read_new;
+};
+
+/* One round trip that makes whatever is missing: the lineage, the group, the stream. PERSIST
+ * changes nothing, but as the script's first write it makes Redis let the rest pass when it is at
+ * its memory limit; else a worker could not start to empty a full Redis. */
+static const char setup_script[] =
+    "redis.call('PERSIST', KEYS[2]) "
+    "local lineage = redis.call('GET', KEYS[2]) "
+    "if not lineage then lineage = ARGV[2] redis.call('SET', KEYS[2], lineage) end "
+    "local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') "
+    "if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then return made end "
+    "return lineage";
+
+static void pump(struct consumer *c);
+
+/* ---- phases ---- */
+
+static void set_phase(struct consumer *c, enum phase phase)
+{
+    if (c->phase == PHASE_PAUSE)
+        event_del(c->pause);
+    c->phase = phase;
+}
+
+/* Begins with the set-up again after a while that grows as long as nothing can be read. */
+static void pause_reading(struct consumer *c)
+{
+    const struct timeval tv = {.tv_sec = c->pause_ms / 1000, .tv_usec = c->pause_ms % 1000 * 1000};
+
+    if (c->phase == PHASE_PAUSE)
+        return;
+    set_phase(c, PHASE_PAUSE);
+    c->pause_ms = c->pause_ms * 2 < PAUSE_MAX_MS ? c->pause_ms * 2 : PAUSE_MAX_MS;
+    if (event_add(c->pause, &tv) != 0)
+        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+}
+
+static void refused(struct consumer *c, const char *what, const struct redis_reply *reply)
+{
+    static struct diag_limit limit;
+    uint64_t more;
+
+    /* The group is gone with the data; the set-up makes it again, and tells if the data are others.
+     */
+    if (!reply_is_error(reply, "NOGROUP") && diag_allow(&limit, &more))
+        diag_error("Redis refused %s: %.*s; it is tried again", what, (int)reply_span(reply).n,
+                   reply_span(reply).p);
+    pause_reading(c);
+}
+
+/* ---- reading ---- */
+
+static void begin_read(struct buf *out, const struct config *config, bool block)
+{
+    resp_begin(out, block ? 11 : 9);
+    resp_arg_str(out, "XREADGROUP");
+    resp_arg_str(out, "GROUP");
+    resp_arg_str(out, config->group);
+    resp_arg_str(out, config->consumer);
+    resp_arg_str(out, "COUNT");
+    resp_arg_int(out, config->batch);
+    if (block) {
+        resp_arg_str(out, "BLOCK");
+        resp_arg_int(out, BLOCK_MS);
+    }
+    resp_arg_str(out, "STREAMS");
+    resp_arg_str(out, config->stream);
+}
+
+/* A reply to XREADGROUP is nil, or an array of one stream: its key and its entries. NULL: no
+ * entries. */
+static const struct redis_reply *entries_of(const struct redis_reply *reply)
+{
+    const struct redis_reply *stream = reply_count(reply) == 1 ? reply_at(reply, 0) : NULL;
+
+    if (stream == NULL || reply_count(stream) != 2 || reply_count(reply_at(stream, 1)) == 0)
+        return NULL;
+    return reply_at(stream, 1);
+}
+
+/* Keeps the entries as a batch. */
+static void take(struct consumer *c, const struct redis_reply *entries, bool replayed)
+{
+    struct batch *b = &c->batches[(c->first + c->count) % AHEAD];
+    const char *why;
+
+    if (!batch_read(b, c->config, entries, c->seen, &why)) {
+        diag_error("%s; the connection is made again", why);
+        redis_link_reset(c->reader, why);
+        return;
+    }
+    b->replayed = replayed;
+    c->stats->read += b->read;
+    c->cursor = b->last;
+    if (stream_id_after(b->last, c->seen))
+        c->seen = b->last;
+    c->count++;
+}
+
+static void on_read(struct consumer *c, const struct redis_reply *reply, bool replayed)
+{
+    const struct redis_reply *entries;
+
+    c->reads--;
+    if (reply == NULL || (c->phase != PHASE_PENDING && c->phase != PHASE_NEW) ||
+        !redis_link_ready(c->reader))
+        return;
+    if (reply_type(reply) == REPLY_ERROR) {
+        refused(c, "XREADGROUP", reply);
+        return;
+    }
+    c->pause_ms = PAUSE_MIN_MS;
+    entries = entries_of(reply);
+    if (entries != NULL)
+        take(c, entries, replayed);
+    else if (replayed)
+        set_phase(c, PHASE_NEW);
+    pump(c);
+}
+
+static void on_pending(const struct redis_reply *reply, void *arg)
+{
+    on_read(arg, reply, true);
+}
+
+static void on_new(const struct redis_reply *reply, void *arg)
+{
+    on_read(arg, reply, false);
+}
+
+static void start_replay(struct consumer *c)
+{
+    c->cursor = (struct stream_id){0, 0};
+    c->replay_wanted = false;
+    set_phase(c, PHASE_PENDING);
+}
+
+/* Pending entries are read one read at a time, since each begins where the one before ended. */
+static bool read_pending(struct consumer *c)
+{
+    char id[STREAM_ID_TEXT_MAX];
+    size_t n = stream_id_format(c->cursor, id);
+
+    if (c->reads > 0)
+        return false;
+    buf_clear(&c->command);
+    begin_read(&c->command, c->config, false);
+    resp_arg(&c->command, id, n);
+    return !c->command.failed &&
+           redis_link_send(c->reader, c->command.data, c->command.len, on_pending, c);
+}
+
+static void read_on(struct consumer *c)
+{
+    while (c->reads + c->count < AHEAD && commit_ready(c->committer)) {
+        if (c->phase == PHASE_NEW && c->replay_wanted) {
+            if (c->reads > 0)
+                return;
+            start_replay(c);
+        }
+        if (c->phase == PHASE_PENDING
+                ? !read_pending(c)
+                : !redis_link_send(c->reader, c->read_new.data, c->read_new.len, on_new, c))
+            return;
+        c->reads++;
+    }
+}
+
+/* ---- setting up ---- */
+
+static void make_token(char out[STATE_TOKEN_LEN + 1])
+{
+    unsigned char random[STATE_TOKEN_LEN / 2];
+
+    evutil_secure_rng_get_bytes(random, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++)
+        sprintf(out + 2 * i, "%02x", random[i]);
+}
+
+static void announce(struct consumer *c)
+{
+    const struct config *config = c->config;
+
+    if (c->announced)
+        return;
+    c->announced = true;
+    printf("logworker: consuming %s as %s/%s from %s, writing %s (level %s and above)\n",
+           config->stream, config->group, config->consumer, config->redis.shown, config->output,
+           level_name(config->level));
+    fflush(stdout);
+}
+
+/* From here on entries belong to this lineage. */
+static void adopt(struct consumer *c)
+{
+    bool known = c->writer->lineage[0] != '\0';
+
+    if (!writer_lineage(c->writer, c->lineage) && known)
+        diag_warn("Redis has lost its data, or is another server: %s goes on at its end, and all "
+                  "entries of %s are new",
+                  c->config->output, c->config->stream);
+    c->seen = c->writer->id;
+    start_replay(c);
+    announce(c);
+}
+
+static void on_setup(const struct redis_reply *reply, void *arg)
+{
+    struct consumer *c = arg;
+    struct span lineage;
+
+    if (reply == NULL || c->phase != PHASE_SETUP)
+        return;
+    if (reply_type(reply) == REPLY_ERROR) {
+        refused(c, "to set the group up", reply);
+        return;
+    }
+    lineage = reply_span(reply);
+    if (!state_token_valid(lineage.p, lineage.n)) {
+        diag_error("the key %s holds something else than 32 hexadecimal digits; delete it, or "
+                   "choose another --stream",
+                   c->config->lineage_key);
+        pause_reading(c);
+        return;
+    }
+    memcpy(c->lineage, lineage.p, STATE_TOKEN_LEN);
+    set_phase(c, PHASE_ADOPT);
+    pump(c);
+}
+
+/* A lack of memory would let Redis evict the stream. */
+static void on_policy(const struct redis_reply *reply, void *arg)
+{
+    static struct diag_limit limit;
+    bool limited = false, evicts = false;
+    uint64_t more;
+
+    (void)arg;
+    for (size_t i = 0; reply != NULL && i + 1 < reply_count(reply); i += 2) {
+        struct span name = reply_span(reply_at(reply, i)),
+                    value = reply_span(reply_at(reply, i + 1));
+
+        if (name.n == strlen("maxmemory"))
+            limited = value.n != 1 || value.p[0] != '0';
+        else if (name.n == strlen("maxmemory-policy"))
+            evicts = value.n != strlen("noeviction");
+    }
+    if (limited && evicts && diag_allow(&limit, &more))
+        diag_warn("Redis may evict the whole stream when memory is used up: set maxmemory-policy "
+                  "to noeviction");
+}
+
+static void set_up(struct consumer *c)
+{
+    static const char policy[] = "*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$10\r\nmaxmemory*\r\n";
+    char token[STATE_TOKEN_LEN + 1];
+
+    set_phase(c, PHASE_SETUP);
+    make_token(token);
+    buf_clear(&c->command);
+    resp_begin(&c->command, 7);
+    resp_arg_str(&c->command, "EVAL");
+    resp_arg(&c->command, setup_script, sizeof(setup_script) - 1);
+    resp_arg_int(&c->command, 2);
+    resp_arg_str(&c->command, c->config->stream);
+    resp_arg_str(&c->command, c->config->lineage_key);
+    resp_arg_str(&c->command, c->config->group);
+    resp_arg_str(&c->command, token);
+    if (c->command.failed ||
+        !redis_link_send(c->reader, c->command.data, c->command.len, on_setup, c) ||
+        !redis_link_send(c->reader, policy, sizeof(policy) - 1, on_policy, c))
+        redis_link_reset(c->reader, "out of memory");
+}
+
+static void on_pause_over(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    set_up(arg);
+}
+
+/* ---- the connection ---- */
+
+/* Lets go of the committer's batch when that is done with it. */
+static void release_done(struct consumer *c)
+{
+    if (!c->begun || commit_busy(c->committer))
+        return;
+    c->begun = false;
+    c->first = (c->first + 1) % AHEAD;
+    c->count--;
+}
+
+/* Batches that are not in the committer's hands will be read again. */
+static void drop_read_ahead(struct consumer *c)
+{
+    release_done(c);
+    while (c->count > (c->begun ? 1 : 0))
+        c->stats->dropped += c->batches[(c->first + --c->count) % AHEAD].read;
+}
+
+static void on_ready(void *arg)
+{
+    struct consumer *c = arg;
+
+    if (c->announced)
+        diag_info("connected to Redis again");
+    c->pause_ms = PAUSE_MIN_MS;
+    set_up(c);
+}
+
+static void on_down(const char *why, void *arg)
+{
+    struct consumer *c = arg;
+
+    diag_warn("the connection to Redis at %s broke: %s", c->config->redis.shown, why);
+    set_phase(c, PHASE_DOWN);
+    commit_stale(c->committer);
+    drop_read_ahead(c);
+    pump(c);
+}
+
+static void on_failed(const char *why, void *arg)
+{
+    static struct diag_limit limit;
+    struct consumer *c = arg;
+    uint64_t more;
+
+    if (diag_allow(&limit, &more))
+        diag_warn("cannot connect to Redis at %s: %s; it is tried again", c->config->redis.shown,
+                  why);
+}
+
+/* ---- the committer ---- */
+
+/* Gives batches to the committer, one after the other. */
+static void hand_over(struct consumer *c)
+{
+    release_done(c);
+    while (c->count > 0 && !c->begun) {
+        c->begun = true;
+        commit_begin(c->committer, &c->batches[c->first]);
+        release_done(c);
+    }
+}
+
+static void pump(struct consumer *c)
+{
+    hand_over(c);
+    if (c->phase == PHASE_ADOPT && c->count == 0)
+        adopt(c);
+    if (c->phase == PHASE_PENDING || c->phase == PHASE_NEW)
+        read_on(c);
+    if (c->phase == PHASE_STOPPED && c->count == 0 && !commit_unanswered(c->committer))
+        c->finished(c->arg);
+}
+
+static void on_changed(void *arg)
+{
+    pump(arg);
+}
+
+/* What was read after the batch must not overtake it. */
+static void on_dropped(void *arg)
+{
+    struct consumer *c = arg;
+
+    if (c->reader != NULL)
+        redis_link_reset(c->reader, "the second connection broke");
+    drop_read_ahead(c);
+    pump(c);
+}
+
+static void on_replay(void *arg)
+{
+    struct consumer *c = arg;
+
+    c->replay_wanted = true;
+    pump(c);
+}
+
+/* ---- life ---- */
+
+static struct redis_link *new_reader(struct event_base *base, struct consumer *c)
+{
+    const struct redis_link_config link = {.url = &c->config->redis,
+                                           .connect_timeout_ms = c->config->redis_timeout_ms,
+                                           .reply_timeout_ms =
+                                               AHEAD * BLOCK_MS + c->config->redis_timeout_ms,
+                                           .backoff_min_ms = REDIS_BACKOFF_MIN_MS,
+                                           .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
+    const struct redis_link_events events = {
+        .ready = on_ready, .down = on_down, .failed = on_failed};
+
+    return redis_link_new(base, &link, &events, c);
+}
+
+struct consumer *consumer_new(struct event_base *base, const struct config *config,
+                              struct writer *writer, struct stats *stats,
+                              void (*finished)(void *arg), void *arg)
+{
+    const struct commit_events events = {
+        .changed = on_changed, .dropped = on_dropped, .replay = on_replay};
+    struct consumer *c = calloc(1, sizeof(*c));
+
+    if (c == NULL)
+        return NULL;
+    c->config = config;
+    c->writer = writer;
+    c->stats = stats;
+    c->finished = finished;
+    c->arg = arg;
+    c->pause_ms = PAUSE_MIN_MS;
+    begin_read(&c->read_new, config, true);
+    resp_arg_str(&c->read_new, ">");
+    c->pause = event_new(base, -1, 0, on_pause_over, c);
+    c->reader = new_reader(base, c);
+    c->committer = commit_new(base, config, writer, stats, &events, c);
+    if (!c->read_new.failed && c->pause != NULL && c->reader != NULL && c->committer != NULL)
+        return c;
+    consumer_free(c);
+    return NULL;
+}
+
+const char *consumer_problem(const struct consumer *c)
+{
+    switch (c->phase) {
+    case PHASE_DOWN:
+        return "Redis does not answer";
+    case PHASE_PAUSE:
+        return "Redis refuses to deliver entries";
+    case PHASE_STOPPED:
+        return "stopping";
+    default:
+        return commit_stuck(c->committer);
+    }
+}
+
+struct committer *consumer_committer(struct consumer *c)
+{
+    return c->committer;
+}
+
+void consumer_stop(struct consumer *c)
+{
+    struct redis_link *reader = c->reader;
+
+    set_phase(c, PHASE_STOPPED);
+    c->reader = NULL;
+    redis_link_free(reader);
+    commit_stop(c->committer);
+    drop_read_ahead(c);
+    pump(c);
+}
+
+void consumer_free(struct consumer *c)
+{
+    if (c == NULL)
+        return;
+    c->phase = PHASE_STOPPED;
+    redis_link_free(c->reader);
+    commit_free(c->committer);
+    if (c->pause != NULL)
+        event_free(c->pause);
+    for (size_t i = 0; i < AHEAD; i++)
+        batch_free(&c->batches[i]);
+    buf_free(&c->command);
+    buf_free(&c->read_new);
+    free(c);
+}

@@ -1,0 +1,193 @@
+/* logworker: writes the records of a Redis Stream to app.log, each exactly once. */
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/diag.h"
+#include "worker/config.h"
+#include "worker/consumer.h"
+#include "worker/status.h"
+
+enum timer {
+    TIMER_FSYNC,
+    TIMER_SHUTDOWN,
+    SIGNAL_TERM,
+    SIGNAL_INT,
+    SIGNAL_HUP,
+    SIGNAL_USR1,
+    EVENT_COUNT,
+};
+
+struct worker {
+    struct config config;
+    struct stats stats;
+    struct writer writer;
+    struct event_base *base;
+    struct event *events[EVENT_COUNT];
+    struct consumer *consumer;
+    struct status *status;
+    bool stopping;
+    enum exit_code code;
+};
+
+static void print_stats(const struct stats *s)
+{
+    diag_info("read %" PRIu64 ", written %" PRIu64 ", filtered %" PRIu64 ", dead %" PRIu64
+              ", skipped %" PRIu64 ", dropped %" PRIu64 ", batches %" PRIu64
+              ", write errors %" PRIu64,
+              s->read, s->written, s->filtered, s->dead, s->skipped, s->dropped, s->batches,
+              s->write_errors);
+}
+
+static void on_finished(void *arg)
+{
+    struct worker *w = arg;
+
+    event_base_loopbreak(w->base);
+}
+
+/* The time for an orderly end is over. */
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *w = arg;
+    struct committer *committer = consumer_committer(w->consumer);
+
+    (void)fd;
+    (void)what;
+    if (commit_stuck(committer) != NULL) {
+        w->code = EXIT_ENVIRONMENT;
+        diag_error("%s cannot be written: %s; the batch in hand stays in Redis", w->config.output,
+                   commit_stuck(committer));
+        if (!writer_rollback(&w->writer))
+            diag_warn(
+                "what is in %s of that batch cannot be cut off now: %s; the next start does it",
+                w->config.output, strerror(errno));
+    } else {
+        diag_warn("Redis has not confirmed the last acknowledgement; the next start repeats it");
+    }
+    event_base_loopbreak(w->base);
+}
+
+static void on_stop(evutil_socket_t number, short what, void *arg)
+{
+    struct worker *w = arg;
+    int64_t ms = w->config.shutdown_timeout_ms;
+    const struct timeval deadline = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+    (void)number;
+    (void)what;
+    if (w->stopping) {
+        diag_error("stopped by a second signal; the batch in hand stays in Redis");
+        _exit(EXIT_ENVIRONMENT);
+    }
+    w->stopping = true;
+    if (event_add(w->events[TIMER_SHUTDOWN], &deadline) != 0)
+        event_base_loopbreak(w->base);
+    consumer_stop(w->consumer);
+}
+
+static void on_hup(evutil_socket_t number, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    (void)number;
+    (void)what;
+    commit_reopen(consumer_committer(w->consumer));
+}
+
+static void on_usr1(evutil_socket_t number, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    (void)number;
+    (void)what;
+    print_stats(&w->stats);
+}
+
+static void on_fsync(evutil_socket_t fd, short what, void *arg)
+{
+    static struct diag_limit limit;
+    struct worker *w = arg;
+    uint64_t more;
+
+    (void)fd;
+    (void)what;
+    if (writer_sync(&w->writer))
+        return;
+    w->stats.write_errors++;
+    if (diag_allow(&limit, &more))
+        diag_error("cannot fsync %s: %s", w->config.output, strerror(errno));
+}
+
+static void make_events(struct worker *w)
+{
+    const int64_t ms = w->config.fsync_interval_ms;
+    const struct timeval interval = {.tv_sec = ms / 1000};
+    struct event **e = w->events;
+
+    e[TIMER_FSYNC] = event_new(w->base, -1, EV_PERSIST, on_fsync, w);
+    e[TIMER_SHUTDOWN] = event_new(w->base, -1, 0, on_deadline, w);
+    e[SIGNAL_TERM] = evsignal_new(w->base, SIGTERM, on_stop, w);
+    e[SIGNAL_INT] = evsignal_new(w->base, SIGINT, on_stop, w);
+    e[SIGNAL_HUP] = evsignal_new(w->base, SIGHUP, on_hup, w);
+    e[SIGNAL_USR1] = evsignal_new(w->base, SIGUSR1, on_usr1, w);
+    for (int i = 0; i < EVENT_COUNT; i++)
+        if (e[i] == NULL || (i >= SIGNAL_TERM && event_add(e[i], NULL) != 0))
+            diag_die(EXIT_ENVIRONMENT, "cannot set up signals: out of memory");
+    if (ms > 0 && event_add(e[TIMER_FSYNC], &interval) != 0)
+        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+}
+
+static void start(struct worker *w)
+{
+    const struct config *c = &w->config;
+    char err[512];
+
+    /* A broken pipe and a file at its size limit are errors to handle, not ends. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    w->base = event_base_new();
+    if (w->base == NULL)
+        diag_die(EXIT_ENVIRONMENT, "cannot start the event loop: out of memory or descriptors");
+    make_events(w);
+    if (!writer_open(&w->writer, c->output, c->fsync_batch, err, sizeof(err)))
+        diag_die(EXIT_ENVIRONMENT, "%s", err);
+    w->consumer = consumer_new(w->base, c, &w->writer, &w->stats, on_finished, w);
+    if (w->consumer == NULL)
+        diag_die(EXIT_ENVIRONMENT, "out of memory");
+    if (c->listen == NULL)
+        return;
+    w->status = status_new(w->base, c->listen, w->consumer, &w->writer, &w->stats, c->stream,
+                           c->group, err, sizeof(err));
+    if (w->status == NULL)
+        diag_die(EXIT_ENVIRONMENT, "%s", err);
+}
+
+static void finish(struct worker *w)
+{
+    consumer_free(w->consumer);
+    status_free(w->status);
+    writer_close(&w->writer);
+    for (int i = 0; i < EVENT_COUNT; i++)
+        event_free(w->events[i]);
+    event_base_free(w->base);
+    config_free(&w->config);
+}
+
+int main(int argc, char **argv)
+{
+    struct worker w = {.code = EXIT_OK};
+
+    diag_init("logworker");
+    config_parse(&w.config, argc, argv);
+    start(&w);
+    if (event_base_dispatch(w.base) < 0)
+        diag_die(EXIT_BUG, "the event loop failed: %s", strerror(errno));
+    print_stats(&w.stats);
+    finish(&w);
+    return w.code;
+}
