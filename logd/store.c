@@ -8,6 +8,7 @@
 #include "common/diag.h"
 #include "common/resp.h"
 #include "logd/ingest.h"
+#include "logd/script.h"
 #include "logd/watch.h"
 
 #define SHA1_LEN       40
@@ -16,46 +17,6 @@
 /* Batches that are kept for the next request: how many, and up to which size each. */
 #define FREE_BATCHES_MAX     64
 #define FREE_BATCH_BYTES_MAX 65536
-
-/* KEYS: the stream, and with a producer its key. ARGV: first sequence number (0: no producer),
- * skip, seconds to live, then five arguments a record. Returns how many records were new, and the
- * gap.
- *
- * Redis decides about memory, replicas and disk errors at the first write of a script, so that the
- * records are written all or not at all; when all were there before, nothing is needed that could
- * be refused for lack of memory. */
-static const char script[] =
-    "local n = (#ARGV - 3) / 5\n"
-    "local first = tonumber(ARGV[1])\n"
-    "local dup, gap, last = 0, 0, nil\n"
-    "if first > 0 then\n"
-    "  local value = redis.call('GET', KEYS[2])\n"
-    "  if value then\n"
-    "    last = tonumber(value)\n"
-    "    if not last then\n"
-    "      return redis.error_reply('ERR the key ' .. KEYS[2] .. ' does not hold a number')\n"
-    "    end\n"
-    "    dup = math.min(math.max(last + 1 - first, 0), n)\n"
-    "    gap = math.max(first - last - 1 - tonumber(ARGV[2]), 0)\n"
-    "  end\n"
-    "end\n"
-    "for i = 4 + dup * 5, #ARGV, 5 do\n"
-    "  if ARGV[i + 4] == '' then\n"
-    "    redis.call('XADD', KEYS[1], '*', 'service', ARGV[i], 'level', ARGV[i + 1],\n"
-    "      'message', ARGV[i + 2], 'timestamp', ARGV[i + 3])\n"
-    "  else\n"
-    "    redis.call('XADD', KEYS[1], '*', 'service', ARGV[i], 'level', ARGV[i + 1],\n"
-    "      'message', ARGV[i + 2], 'timestamp', ARGV[i + 3], 'fields', ARGV[i + 4])\n"
-    "  end\n"
-    "end\n"
-    "if first > 0 then\n"
-    "  if dup < n then\n"
-    "    redis.call('SET', KEYS[2], string.format('%.0f', first + n - 1), 'EX', ARGV[3])\n"
-    "  else\n"
-    "    redis.call('EXPIRE', KEYS[2], ARGV[3])\n"
-    "  end\n"
-    "end\n"
-    "return {n - dup, gap}\n";
 
 struct store {
     struct store_config config;
@@ -235,7 +196,7 @@ static void write_prefix(struct store *s, const struct batch *b, bool whole_scri
     buf_clear(out);
     resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * b->count);
     resp_arg_str(out, whole_script ? "EVAL" : "EVALSHA");
-    resp_arg_str(out, whole_script ? script : s->sha);
+    resp_arg_str(out, whole_script ? store_script : s->sha);
     resp_arg_int(out, has_producer ? 2 : 1);
     resp_arg_str(out, s->config.stream);
     if (has_producer) {
@@ -334,7 +295,7 @@ static void load_script(struct store *s)
     resp_begin(out, 3);
     resp_arg_str(out, "SCRIPT");
     resp_arg_str(out, "LOAD");
-    resp_arg_str(out, script);
+    resp_arg_str(out, store_script);
     if (!out->failed)
         (void)redis_link_send(s->link, out->data, out->len, on_loaded, s);
 }
