@@ -19,6 +19,7 @@
 #define HEADERS_MAX      16384 /* bytes, with the request line */
 #define WRITE_TIMEOUT_MS 30000
 #define LINGER_MS        2000
+#define STOP_IDLE_MS     100
 #define JSON_TYPE        "application/json"
 
 enum conn_state {
@@ -30,6 +31,14 @@ enum conn_state {
     /* The following may last: */
     CONN_NEW,      /* accepted, evhttp has not told us its connection yet */
     CONN_HANDLING, /* a request is complete and waits for its answer */
+};
+
+/* What is closed next; from STOP_LISTENERS on every answer closes its connection. */
+enum stop_step {
+    STOP_NOTHING,
+    STOP_LISTENERS,
+    STOP_IDLE, /* a little later, since a busy client may be sending its next request */
+    STOP_ALL,  /* after the grace: all but requests that wait for their answer */
 };
 
 struct http_exchange {
@@ -71,9 +80,8 @@ struct http_server {
     size_t by_fd_len;
     size_t reading_bytes; /* sum of `received` */
 
-    struct event *stop_event; /* timer: first closes the listeners, then ends the grace */
-    bool stopping;            /* every answer closes its connection */
-    bool listeners_closed;
+    struct event *stop_event; /* timer */
+    enum stop_step stop;
     struct timeval grace;
     void (*stopped)(void *arg);
     void *stopped_arg;
@@ -108,7 +116,7 @@ static void release(conn *c)
     free(c);
     if (--s->config.stats->connections < s->config.max_connections)
         acceptor_set_full(&s->acceptor, false);
-    if (s->listeners_closed && TAILQ_EMPTY(&s->all))
+    if (s->stop > STOP_LISTENERS && TAILQ_EMPTY(&s->all))
         s->stopped(s->stopped_arg);
 }
 
@@ -329,7 +337,7 @@ static bool add_headers(conn *c, const struct http_response *r)
         snprintf(number, sizeof(number), "%d", r->retry_after);
         ok = ok && evhttp_add_header(headers, "Retry-After", number) == 0;
     }
-    if (c->server->stopping)
+    if (c->server->stop != STOP_NOTHING)
         ok = ok && evhttp_add_header(headers, "Connection", "close") == 0;
     return ok;
 }
@@ -478,12 +486,17 @@ static bool has_unread(const conn *c)
 
 static void close_listeners(struct http_server *s)
 {
-    conn *c, *next;
     acceptor_forget(&s->acceptor);
     for (size_t i = 0; i < s->bound_count; i++)
         evhttp_del_accept_socket(s->evhttp, s->bound[i]);
     s->bound_count = 0;
-    s->listeners_closed = true;
+    if (TAILQ_EMPTY(&s->all))
+        s->stopped(s->stopped_arg);
+}
+
+static void close_idle(struct http_server *s)
+{
+    conn *c, *next;
     for (c = TAILQ_FIRST(&s->all); c != NULL; c = next) {
         next = TAILQ_NEXT(c, all);
         if (c->state == CONN_IDLE && !has_unread(c))
@@ -510,23 +523,32 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     struct http_server *s = arg;
-    if (s->listeners_closed) {
+    struct timeval wait = {.tv_usec = STOP_IDLE_MS * 1000};
+    switch (s->stop) {
+    case STOP_LISTENERS:
+        s->stop = STOP_IDLE;
+        close_listeners(s);
+        break;
+    case STOP_IDLE:
+        s->stop = STOP_ALL;
+        wait = s->grace;
+        close_idle(s);
+        break;
+    case STOP_ALL:
         end_grace(s);
         return;
+    case STOP_NOTHING:
+        return;
     }
-    if (evtimer_add(s->stop_event, &s->grace) < 0)
+    if (evtimer_add(s->stop_event, &wait) < 0)
         diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
-    bool none = TAILQ_EMPTY(&s->all);
-    close_listeners(s);
-    if (none)
-        s->stopped(s->stopped_arg);
 }
 
 void http_stop(struct http_server *s, int64_t grace_ms, void (*stopped)(void *arg), void *arg)
 {
     /* The loop first accepts and reads once more what has come before the stop. */
     static const struct timeval soon = {0};
-    s->stopping = true;
+    s->stop = STOP_LISTENERS;
     s->stopped = stopped;
     s->stopped_arg = arg;
     s->grace = (struct timeval){.tv_sec = grace_ms / 1000, .tv_usec = grace_ms % 1000 * 1000};
@@ -592,7 +614,7 @@ void http_free(struct http_server *s)
 {
     if (s == NULL)
         return;
-    s->listeners_closed = false; /* nobody is told that all is closed */
+    s->stop = STOP_NOTHING; /* nobody is told that all is closed */
     acceptor_forget(&s->acceptor);
     on_agenda(-1, 0, s);
     if (s->evhttp != NULL)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/timestamp.h"
+#include "logd/quick.h"
 
 /* Integers are read as reals so that none is too large; other members are kept as text anyway. */
 #define LOAD_FLAGS                                                                                 \
@@ -266,11 +267,14 @@ static void set_syntax(const struct parser *p, const char *text, const json_erro
     }
 }
 
-/* jansson decides what is valid. A faster reader of the usual shape may stand before it, if it only
- * ever accepts or leaves the text to what follows here. */
+/* jansson decides what is valid; the quick reader before it accepts, or leaves the text to jansson.
+ */
 size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, struct record *r,
                     struct failure *f)
 {
+    size_t quick = quick_object(text, n, p->max_message, p->now_ms, &p->fields, r);
+    if (quick > 0)
+        return quick;
     if (is_too_deep(text, n)) {
         failure_set_record(f, index, "", "the record is nested deeper than %d levels: flatten it",
                            PARSE_DEPTH_MAX);

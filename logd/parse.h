@@ -17,7 +17,7 @@ struct parser {
     size_t max_message; /* bytes */
     int64_t now_ms;     /* for records without a timestamp */
     json_t *tree;       /* owned */
-    struct buf fields;  /* owned */
+    struct buf fields;  /* owned; the quick reader decodes into it */
 };
 
 /* Reads the object that starts at text[0], which is '{'. Returns its length in bytes, without
