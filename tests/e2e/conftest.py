@@ -1,0 +1,64 @@
+"""Fixtures: a box of processes for a test, or for all tests of a module."""
+import os
+
+import pytest
+
+import pipeline
+import rawhttp
+
+BOXES = ("box", "shared_box")
+
+
+def _box():
+    box = pipeline.Box()
+    try:
+        yield box
+        faults = box.close()
+        assert not faults, "\n".join(faults) + "\n" + box.report()
+    finally:
+        box.close()
+        box.remove()
+
+
+@pytest.fixture
+def box():
+    """A directory and processes of one test. At its end all is stopped, and stopping must go as promised."""
+    yield from _box()
+
+
+@pytest.fixture(scope="module")
+def shared_box():
+    """The same for all tests of a module."""
+    yield from _box()
+
+
+@pytest.fixture
+def redis(box):
+    return box.redis()
+
+
+@pytest.fixture
+def logd(box, redis):
+    return box.logd(redis, "--no-echo")
+
+
+@pytest.fixture(scope="module")
+def server(shared_box):
+    """A logd with small limits, for the many cases of one request each."""
+    redis = shared_box.redis()
+    logd = shared_box.logd(redis, "--max-body", str(rawhttp.MAX_BODY), "--max-records", str(rawhttp.MAX_RECORDS), "--no-echo")
+    logd.store = redis
+    return logd
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    outcome = yield
+    result = outcome.get_result()
+    if result.failed and result.when == "call":
+        for box in (item.funcargs[name] for name in BOXES if name in item.funcargs):
+            result.sections.append(("processes", box.report()))
+    # On continuous integration nothing may be skipped: a missing server or tool is an error there.
+    if result.skipped and os.environ.get("CI"):
+        result.outcome = "failed"
+        result.longrepr = f"skipped, which is an error when CI is set: {result.longrepr}"
