@@ -45,7 +45,7 @@ PROGRAMS := $(BUILD)/logd $(BUILD)/logworker $(BUILD)/logsend
 LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a $(BUILD)/liblogclient.pc
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop install uninstall format lint clean examples
+.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop fuzz install uninstall format lint clean examples
 
 all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
 
@@ -144,6 +144,15 @@ check-asan: deps ## the same under AddressSanitizer, LeakSanitizer and UBSan
 
 check-tsan: deps ## the threaded parts under ThreadSanitizer
 	@$(MAKE) --no-print-directory check-run SAN=thread BUILD=$(BUILD)/tsan CFLAGS="-O1 -g"
+
+FUZZ_SECONDS ?= 60
+FUZZ_SRC = logd/quick.c logd/parse.c logd/failure.c $(RECORD_SRC)
+
+fuzz: ## compare logd's two JSON readers with libFuzzer (needs clang; FUZZ_SECONDS=60)
+	@mkdir -p $(BUILD)/fuzz/corpus
+	clang -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined $(pkg_cflags) -o $(BUILD)/fuzz/quick \
+	    tests/fuzz/fuzz_quick.c $(FUZZ_SRC) $(call pkg_libs,jansson)
+	$(BUILD)/fuzz/quick -max_total_time=$(FUZZ_SECONDS) -max_len=400 -dict=tests/fuzz/quick.dict $(BUILD)/fuzz/corpus
 
 # ---- install ----
 

@@ -267,14 +267,9 @@ static void set_syntax(const struct parser *p, const char *text, const json_erro
     }
 }
 
-/* jansson decides what is valid; the quick reader before it accepts, or leaves the text to jansson.
- */
-size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, struct record *r,
-                    struct failure *f)
+size_t parse_by_jansson(struct parser *p, const char *text, size_t n, size_t index,
+                        struct record *r, struct failure *f)
 {
-    size_t quick = quick_object(text, n, p->max_message, p->now_ms, &p->fields, r);
-    if (quick > 0)
-        return quick;
     if (is_too_deep(text, n)) {
         failure_set_record(f, index, "", "the record is nested deeper than %d levels: flatten it",
                            PARSE_DEPTH_MAX);
@@ -289,6 +284,13 @@ size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, 
     }
     size_t length = (size_t)error.position;
     return take_members(p, text, length, index, r, f) ? length : 0;
+}
+
+size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, struct record *r,
+                    struct failure *f)
+{
+    size_t quick = quick_object(text, n, p->max_message, p->now_ms, &p->fields, r);
+    return quick > 0 ? quick : parse_by_jansson(p, text, n, index, r, f);
 }
 
 void parser_free(struct parser *p)

@@ -26,6 +26,10 @@ struct parser {
 size_t parse_object(struct parser *p, const char *text, size_t n, size_t index, struct record *r,
                     struct failure *f);
 
+/* The same without the quick reader: what decides. */
+size_t parse_by_jansson(struct parser *p, const char *text, size_t n, size_t index,
+                        struct record *r, struct failure *f);
+
 void parser_free(struct parser *p);
 
 #endif

@@ -1,0 +1,181 @@
+#include "logd/quick.h"
+
+#include <stdbool.h>
+
+#include "common/timestamp.h"
+#include "common/utf8.h"
+
+enum member { SERVICE, LEVEL, MESSAGE, TIMESTAMP, MEMBERS };
+
+struct cursor {
+    const char *at, *end;
+    struct buf *scratch; /* strings that had escapes */
+};
+
+/* What stands in the way of taking a string's bytes as they are. */
+enum { PLAIN, STOP, HIGH };
+static const char kinds[256] = {
+    [0 ... 0x1f] = STOP,
+    ['"'] = STOP,
+    ['\\'] = STOP,
+    [0x80 ... 0xff] = HIGH,
+};
+
+static void skip_space(struct cursor *c)
+{
+    while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r'))
+        c->at++;
+}
+
+static bool take(struct cursor *c, char wanted)
+{
+    skip_space(c);
+    if (c->at == c->end || *c->at != wanted)
+        return false;
+    c->at++;
+    return true;
+}
+
+/* The value of four hexadecimal digits, or -1. */
+static int hex4(const char *s)
+{
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = (char)(s[i] | 0x20);
+        int digit = s[i] >= '0' && s[i] <= '9' ? s[i] - '0'
+                    : c >= 'a' && c <= 'f'     ? c - 'a' + 10
+                                               : -1;
+        if (digit < 0)
+            return -1;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+/* Decodes \uXXXX at c->at, which is behind the 'u'. Surrogates are left to jansson. */
+static bool take_unicode(struct cursor *c)
+{
+    int u = c->end - c->at >= 4 ? hex4(c->at) : -1;
+    if (u < 0 || (u >= 0xd800 && u <= 0xdfff))
+        return false;
+    c->at += 4;
+    if (u < 0x80) {
+        buf_add_char(c->scratch, (char)u);
+    } else if (u < 0x800) {
+        buf_add_char(c->scratch, (char)(0xc0 | u >> 6));
+        buf_add_char(c->scratch, (char)(0x80 | (u & 0x3f)));
+    } else {
+        buf_add_char(c->scratch, (char)(0xe0 | u >> 12));
+        buf_add_char(c->scratch, (char)(0x80 | (u >> 6 & 0x3f)));
+        buf_add_char(c->scratch, (char)(0x80 | (u & 0x3f)));
+    }
+    return true;
+}
+
+/* Decodes the escape at c->at, which is behind the backslash. */
+static bool take_escape(struct cursor *c)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    if (c->at == c->end)
+        return false;
+    char escape = *c->at++;
+    if (escape == 'u')
+        return take_unicode(c);
+    const char *found = escape == '\0' ? NULL : strchr(from, escape);
+    if (found == NULL)
+        return false;
+    buf_add_char(c->scratch, to[found - from]);
+    return true;
+}
+
+/* Takes a string; *out points into the text, or into the scratch buffer when it has escapes. */
+static bool take_string(struct cursor *c, struct span *out)
+{
+    if (!take(c, '"'))
+        return false;
+    const char *start = c->at, *run = start;
+    size_t decoded = c->scratch->len;
+    bool escaped = false, high = false;
+    for (;;) {
+        while (c->at < c->end && kinds[(unsigned char)*c->at] != STOP) {
+            high |= kinds[(unsigned char)*c->at] == HIGH;
+            c->at++;
+        }
+        if (c->at == c->end || (unsigned char)*c->at < 0x20)
+            return false;
+        if (*c->at == '"' && !escaped) {
+            *out = (struct span){start, (size_t)(c->at - start)};
+            break;
+        }
+        /* Strings get shorter by decoding. Room for all that is to come, so that no later one moves
+         * them. */
+        if (c->scratch->len == 0 && !buf_reserve(c->scratch, (size_t)(c->end - run)))
+            return false;
+        buf_add(c->scratch, run, (size_t)(c->at - run));
+        if (*c->at == '"') {
+            *out = (struct span){c->scratch->data + decoded, c->scratch->len - decoded};
+            break;
+        }
+        escaped = true;
+        c->at++;
+        if (!take_escape(c))
+            return false;
+        run = c->at;
+    }
+    c->at++;
+    return !high || utf8_valid(out->p, out->n);
+}
+
+static enum member which(struct span name)
+{
+    switch (name.n) {
+    case 5:
+        return memcmp(name.p, "level", 5) == 0 ? LEVEL : MEMBERS;
+    case 7:
+        return memcmp(name.p, "message", 7) == 0   ? MESSAGE
+               : memcmp(name.p, "service", 7) == 0 ? SERVICE
+                                                   : MEMBERS;
+    case 9:
+        return memcmp(name.p, "timestamp", 9) == 0 ? TIMESTAMP : MEMBERS;
+    default:
+        return MEMBERS;
+    }
+}
+
+/* Takes the members up to the closing brace, each at most once and no others. */
+static bool take_members(struct cursor *c, struct span values[MEMBERS])
+{
+    do {
+        struct span name;
+        if (!take_string(c, &name))
+            return false;
+        enum member m = which(name);
+        if (m == MEMBERS || values[m].p != NULL || !take(c, ':'))
+            return false;
+        skip_space(c);
+        if (!take_string(c, &values[m]))
+            return false;
+    } while (take(c, ','));
+    return take(c, '}');
+}
+
+size_t quick_object(const char *text, size_t n, size_t max_message, int64_t now_ms,
+                    struct buf *scratch, struct record *r)
+{
+    struct cursor c = {text + 1, text + n, scratch};
+    struct span values[MEMBERS] = {{0}};
+    buf_clear(scratch);
+    if (!take_members(&c, values))
+        return 0;
+    const struct span *service = &values[SERVICE], *level = &values[LEVEL],
+                      *timestamp = &values[TIMESTAMP];
+    if (service->p == NULL || level->p == NULL || values[MESSAGE].p == NULL ||
+        values[MESSAGE].n > max_message || record_service_error(service->p, service->n) != NULL)
+        return 0;
+    *r = (struct record){.service = *service, .message = values[MESSAGE], .timestamp_ms = now_ms};
+    r->level = level_parse(level->p, level->n);
+    if (r->level == LEVEL_INVALID ||
+        (timestamp->p != NULL && !timestamp_parse(timestamp->p, timestamp->n, &r->timestamp_ms)))
+        return 0;
+    return (size_t)(c.at - text);
+}
