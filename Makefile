@@ -38,6 +38,7 @@ WORKER_SRC := $(wildcard worker/*.c)
 EXAMPLES   := $(patsubst examples/%.c,%,$(filter-out examples/service.c,$(wildcard examples/*.c)))
 UNIT       := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 HELPERS    := $(patsubst tests/e2e/%.c,%,$(wildcard tests/e2e/*.c))
+BENCH      := call load latency floor bare
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
@@ -45,7 +46,7 @@ PROGRAMS := $(BUILD)/logd $(BUILD)/logworker $(BUILD)/logsend
 LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a $(BUILD)/liblogclient.pc
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop fuzz install uninstall format lint clean examples
+.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop chaos fuzz install uninstall format lint clean examples
 
 all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
 
@@ -145,6 +146,10 @@ check-asan: deps ## the same under AddressSanitizer, LeakSanitizer and UBSan
 check-tsan: deps ## the threaded parts under ThreadSanitizer
 	@$(MAKE) --no-print-directory check-run SAN=thread BUILD=$(BUILD)/tsan CFLAGS="-O1 -g"
 
+chaos: deps ## kill everything at random for SECONDS=30 and count what is lost or doubled (SEED=…)
+	@$(MAKE) --no-print-directory all $(BUILD)/tests/producer
+	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/chaos/chaos.py --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
+
 FUZZ_SECONDS ?= 60
 FUZZ_SRC = logd/quick.c logd/parse.c logd/failure.c $(RECORD_SRC)
 
@@ -153,6 +158,26 @@ fuzz: ## compare logd's two JSON readers with libFuzzer (needs clang; FUZZ_SECON
 	clang -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined $(pkg_cflags) -o $(BUILD)/fuzz/quick \
 	    tests/fuzz/fuzz_quick.c $(FUZZ_SRC) $(call pkg_libs,jansson)
 	$(BUILD)/fuzz/quick -max_total_time=$(FUZZ_SECONDS) -max_len=400 -dict=tests/fuzz/quick.dict $(BUILD)/fuzz/corpus
+
+# ---- measure ----
+
+# call, load and latency see nothing but the public header; floor shares logd's script.
+$(BUILD)/bench/%: tests/bench/%.c tests/bench/util.c tests/bench/util.h logd/script.h liblogclient/logclient.h $(BUILD)/liblogclient.so
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -I. -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) $(LDFLAGS) -o $@ \
+	    $(filter %.c,$^) -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' $(call pkg_libs,libevent hiredis jansson)
+
+bench_needs = $(PROGRAMS) $(BUILD)/liblogclient.so $(addprefix $(BUILD)/bench/,$(BENCH))
+bench_run   = LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/bench.py --out $(BUILD)/bench/results $(BENCH_ARGS)
+
+bench: ## measure everything: a table, plots and results.json in build/bench/results (BENCH_ARGS=--quick)
+	@sh .ci/deps wrk gnuplot-nox
+	@$(MAKE) --no-print-directory $(bench_needs)
+	@$(bench_run)
+
+bench-pipeline: deps ## 1,000,000 records from 4 threads through the whole pipeline, beside Redis alone
+	@$(MAKE) --no-print-directory $(bench_needs)
+	@$(bench_run) --rounds 1 --no-plots pipeline
 
 # ---- install ----
 
