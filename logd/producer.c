@@ -49,7 +49,7 @@ bool producer_parse(struct producer *p, const char *id, const char *sequence, co
 
 bool producer_takes(const struct producer *p, size_t count, struct failure *f)
 {
-    if (p->first <= PRODUCER_SEQUENCE_MAX - (int64_t)count)
+    if (p->first - 1 <= PRODUCER_SEQUENCE_MAX - (int64_t)count)
         return true;
     failure_set(f, 400,
                 "the sequence numbers of this body end above 2^53 - 1: begin a new producer");
