@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/heap.h"
 #include "common/options.h"
 #include "common/record.h"
 #include "common/timestamp.h"
@@ -342,6 +343,7 @@ int main(int argc, char **argv)
 {
     struct daemon d = {0};
     diag_init("logd");
+    heap_keep();
     event_set_log_callback(on_event_log);
     event_set_fatal_callback(on_event_fatal);
     parse_options(argc, argv, &d.url);

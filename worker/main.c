@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/heap.h"
 #include "worker/config.h"
 #include "worker/consumer.h"
 #include "worker/status.h"
@@ -183,6 +184,7 @@ int main(int argc, char **argv)
     struct worker w = {.code = EXIT_OK};
 
     diag_init("logworker");
+    heap_keep();
     config_parse(&w.config, argc, argv);
     start(&w);
     if (event_base_dispatch(w.base) < 0)

@@ -1,0 +1,17 @@
+#include "common/heap.h"
+
+#include <stdlib.h> /* for __GLIBC__ */
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#define KEEP_BYTES (4 << 20)
+
+void heap_keep(void)
+{
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+#endif
+}
