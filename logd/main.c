@@ -46,8 +46,7 @@ static const struct option_spec specs[] = {
      .default_text = "127.0.0.1:4000",
      .metavar = "ADDR:PORT",
      .check = listen_check,
-     .help = "listen there; a numeric address, IPv6 in brackets; port 0 takes a free one;\n"
-             "may be repeated"},
+     .help = "listen there; a numeric address, IPv6 in brackets; port 0 takes a free one"},
     {.name = "redis",
      .letter = 'r',
      .type = OPTION_STRING,
