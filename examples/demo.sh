@@ -80,7 +80,11 @@ start() {
     pids="$pids $pid"
 }
 
-port_of() { sed -n 's/.*listening on .*:\([0-9][0-9]*\).*/\1/p' "$dir/$1.out" "$dir/$1.err" | head -n 1; }
+# The port in the line that a program prints when it listens.
+port_of() {
+    sed -n -e 's/.*listening on .*:\([0-9][0-9]*\).*/\1/p' -e 's|.*metrics at http://.*:\([0-9][0-9]*\)/.*|\1|p' \
+        "$dir/$1.out" "$dir/$1.err" | head -n 1
+}
 ready_or_gone() { [ -n "$(port_of "$1")" ] || ! alive "$pid"; }
 
 # serve NAME PORT: runs `run_NAME PORT`, or `run_NAME 0` when the port is taken. Sets $pid and $port.
