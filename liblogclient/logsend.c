@@ -187,8 +187,8 @@ static void show_progress(logclient_t *client, bool last)
 {
     static int64_t next;
     static bool shown;
-    int64_t now = monotonic_now_ms();
-    if (quiet || !isatty(STDERR_FILENO) || (!last && now < next) || (last && !shown))
+    int64_t now = quiet ? 0 : monotonic_now_ms();
+    if (quiet || (last ? !shown : now < next))
         return;
     fprintf(stderr, "\r%" PRIu64 " sent, %" PRIu64 " delivered, %" PRIu64 " waiting \033[K%s",
             logclient_stat(client, LOGCLIENT_STAT_LOGGED),
@@ -378,6 +378,7 @@ int main(int argc, char **argv)
         diag_die(EXIT_USAGE, "\"%s\": --drain and --inspect take no message", argv[first]);
     if (inspect != NULL)
         return logsend_inspect(inspect, print);
+    quiet = quiet || !isatty(STDERR_FILENO);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     logclient_t *client = open_client();
