@@ -8,7 +8,8 @@
  *
  * Redis decides about memory, replicas and disk errors at the first write of a script, so that the
  * records are written all or not at all; when all were there before, nothing is needed that could
- * be refused for lack of memory. */
+ * be refused for lack of memory. What it cannot decide so is whether the account may run each
+ * command: so the SET that follows the records is first tried in a form that changes nothing. */
 static const char store_script[] =
     "local n = (#ARGV - 3) / 5\n"
     "local first = tonumber(ARGV[1])\n"
@@ -22,6 +23,9 @@ static const char store_script[] =
     "    end\n"
     "    dup = math.min(math.max(last + 1 - first, 0), n)\n"
     "    gap = math.max(first - last - 1 - tonumber(ARGV[2]), 0)\n"
+    "  end\n"
+    "  if dup < n then\n"
+    "    redis.call('SET', KEYS[2], 0, value and 'NX' or 'XX')\n"
     "  end\n"
     "end\n"
     "for i = 4 + dup * 5, #ARGV, 5 do\n"
