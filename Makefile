@@ -135,7 +135,7 @@ $(BUILD)/tests/%: tests/e2e/%.c $(BUILD)/liblogclient.so
 	    -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
 
 unit: $(addprefix $(BUILD)/tests/,$(UNIT)) ## unit tests
-	@set -e; for t in $^; do ./$$t; done
+	@set -e; for t in $(abspath $^); do $$t; done
 
 e2e: all $(addprefix $(BUILD)/tests/,$(HELPERS)) ## end-to-end tests against the real programs
 	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
