@@ -124,24 +124,6 @@ static void install_fork_handlers(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* In a forked child, at its first call: replaces what belongs to the parent. The parent's sender is
- * left as it is: its thread may have been anywhere when the process was copied. */
-static int restart(logclient_t *c)
-{
-    int error = 0;
-    pthread_mutex_lock(&registry_lock);
-    if (atomic_load(&c->generation) != atomic_load(&fork_generation)) {
-        pthread_mutex_init(&c->lock, NULL);
-        pthread_cond_init(&c->progress, NULL);
-        lc_ring_close(&c->ring);
-        error = start(c);
-    }
-    pthread_mutex_unlock(&registry_lock);
-    return error;
-}
-
-/* ---- life cycle ---- */
-
 static int init_condition(pthread_cond_t *condition)
 {
     pthread_condattr_t attr;
@@ -153,6 +135,24 @@ static int init_condition(pthread_cond_t *condition)
     pthread_condattr_destroy(&attr);
     return error;
 }
+
+/* In a forked child, at its first call: replaces what belongs to the parent. The parent's sender is
+ * left as it is: its thread may have been anywhere when the process was copied. */
+static int restart(logclient_t *c)
+{
+    int error = 0;
+    pthread_mutex_lock(&registry_lock);
+    if (atomic_load(&c->generation) != atomic_load(&fork_generation)) {
+        pthread_mutex_init(&c->lock, NULL);
+        init_condition(&c->progress);
+        lc_ring_close(&c->ring);
+        error = start(c);
+    }
+    pthread_mutex_unlock(&registry_lock);
+    return error;
+}
+
+/* ---- life cycle ---- */
 
 /* Takes the options, also on failure. NULL with errno set. */
 static logclient_t *new_client(logclient_options_t *options)
@@ -185,6 +185,12 @@ static logclient_t *new_client(logclient_options_t *options)
 
 logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, size_t errlen)
 {
+    if (options != NULL && options->wrong[0] != '\0') {
+        if (errbuf != NULL && errlen > 0)
+            snprintf(errbuf, errlen, "%s", options->wrong);
+        errno = EINVAL;
+        return NULL;
+    }
     logclient_options_t *copy =
         options == NULL ? lc_options_from_environment(errbuf, errlen) : lc_options_copy(options);
     logclient_t *c = copy == NULL ? NULL : new_client(copy);

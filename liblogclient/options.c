@@ -160,9 +160,14 @@ static logclient_status_t set(logclient_options_t *o, const struct property *p, 
 logclient_status_t logclient_options_set(logclient_options_t *options, const char *name,
                                          const char *value, char *errbuf, size_t errlen)
 {
-    for (size_t i = 0; i < COUNT; i++)
-        if (strcmp(properties[i].name, name) == 0)
-            return set(options, &properties[i], value, errbuf, errlen);
+    for (size_t i = 0; i < COUNT; i++) {
+        if (strcmp(properties[i].name, name) != 0)
+            continue;
+        logclient_status_t status = set(options, &properties[i], value, errbuf, errlen);
+        if (status == LOGCLIENT_OK && options->wrong_name == properties[i].name)
+            options->wrong[0] = '\0';
+        return status;
+    }
     if (errbuf != NULL && errlen > 0)
         snprintf(errbuf, errlen, "there is no property \"%.60s\"; logclient(3) lists them", name);
     return LOGCLIENT_UNKNOWN_PROPERTY;
@@ -170,10 +175,9 @@ logclient_status_t logclient_options_set(logclient_options_t *options, const cha
 
 /* Overrides a property from LOGCLIENT_NAME. secure_getenv(3): a set-user-id program must not be
  * told where to write. */
-static logclient_status_t set_from_environment(logclient_options_t *o, const struct property *p,
-                                               char *errbuf, size_t errlen)
+static logclient_status_t set_from_environment(logclient_options_t *o, const struct property *p)
 {
-    char variable[64] = "LOGCLIENT_", why[400];
+    char variable[64] = "LOGCLIENT_", why[320];
     size_t n = strlen(variable);
     for (const char *c = p->name; *c != '\0'; c++)
         variable[n++] = (char)toupper((unsigned char)*c);
@@ -182,21 +186,23 @@ static logclient_status_t set_from_environment(logclient_options_t *o, const str
     if (value == NULL)
         return LOGCLIENT_OK;
     logclient_status_t status = set(o, p, value, why, sizeof(why));
-    if (status == LOGCLIENT_BAD_VALUE && errbuf != NULL && errlen > 0)
-        snprintf(errbuf, errlen, "environment variable %s: %s", variable, why);
-    return status;
+    if (status != LOGCLIENT_BAD_VALUE)
+        return status;
+    if (o->wrong[0] == '\0') {
+        snprintf(o->wrong, sizeof(o->wrong), "environment variable %s: %s", variable, why);
+        o->wrong_name = p->name;
+    }
+    return LOGCLIENT_OK;
 }
 
-logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen)
+logclient_options_t *logclient_options_new(void)
 {
-    if (errbuf != NULL && errlen > 0)
-        snprintf(errbuf, errlen, "out of memory");
     logclient_options_t *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return NULL;
     for (size_t i = 0; i < COUNT; i++) {
         if (set(o, &properties[i], properties[i].default_text, NULL, 0) != LOGCLIENT_OK ||
-            set_from_environment(o, &properties[i], errbuf, errlen) != LOGCLIENT_OK) {
+            set_from_environment(o, &properties[i]) != LOGCLIENT_OK) {
             logclient_options_free(o);
             return NULL;
         }
@@ -204,9 +210,15 @@ logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen)
     return o;
 }
 
-logclient_options_t *logclient_options_new(void)
+logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen)
 {
-    return lc_options_from_environment(NULL, 0);
+    logclient_options_t *o = logclient_options_new();
+    if (o != NULL && o->wrong[0] == '\0')
+        return o;
+    if (errbuf != NULL && errlen > 0)
+        snprintf(errbuf, errlen, "%s", o == NULL ? "out of memory" : o->wrong);
+    logclient_options_free(o);
+    return NULL;
 }
 
 void logclient_options_set_error_cb(logclient_options_t *options, logclient_error_cb *cb, void *arg)
