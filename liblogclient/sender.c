@@ -185,13 +185,18 @@ static bool send_from(struct lc_sender *s, struct source *source)
 
 /* ---- answers ---- */
 
-/* The number after "name": in a JSON object that logd wrote; -1 when it is not there. */
+/* The number after "name" and a colon in a JSON object; -1 when it is not there. */
 static int64_t find_number(const char *json, const char *name)
 {
+    static const char space[] = " \t\r\n";
     const char *at = strstr(json, name);
     if (at == NULL)
         return -1;
     at += strlen(name);
+    at += strspn(at, space);
+    if (*at++ != ':')
+        return -1;
+    at += strspn(at, space);
     return *at >= '0' && *at <= '9' ? strtoll(at, NULL, 10) : -1;
 }
 
@@ -219,13 +224,14 @@ static void on_success(struct lc_sender *s)
 static void on_refusal(struct lc_sender *s, const struct lc_http_answer *answer)
 {
     struct source *source = s->source;
-    int64_t index = answer->status == 400 ? find_number(answer->body, "\"index\":") : -1;
-    if (index < 0 && s->batch.count > 1) {
-        source->max_records = s->batch.count / 2;
-        return;
-    }
-    if (index < 0 || (size_t)index >= s->batch.count)
+    int64_t index = answer->status == 400 ? find_number(answer->body, "\"index\"") : -1;
+    if (index < 0 || (size_t)index >= s->batch.count) {
+        if (s->batch.count > 1) {
+            source->max_records = s->batch.count / 2;
+            return;
+        }
         index = 0;
+    }
     source->bad = index == 0 ? source->ring->tail : s->batch.ends[index - 1];
     snprintf(source->bad_text, sizeof(source->bad_text),
              "%s refused a record with status %d: %.200s", s->urls[s->url].text, answer->status,
@@ -279,7 +285,7 @@ static void on_answer(const struct lc_http_answer *answer, void *arg)
     struct lc_sender *s = arg;
     s->state = STATE_READY;
     if (answer->status == 200 &&
-        find_number(answer->body, "\"accepted\":") == (int64_t)s->batch.count) {
+        find_number(answer->body, "\"accepted\"") == (int64_t)s->batch.count) {
         on_success(s);
     } else if (answer->status == 400 || answer->status == 413) {
         on_refusal(s, answer);
