@@ -319,15 +319,11 @@ class Box:
     def close(self):
         """Stops everything, gracefully where that is promised, and returns what went wrong."""
         faults = []
-        running = [p for p in self.processes if p.alive()]
-        for p in running:
-            if p.graceful:
+        for p in reversed(self.processes):  # the last started first, as it may need the ones before
+            if p.graceful and p.alive():
                 p.signal(signal.SIGCONT)
-                p.signal(signal.SIGTERM)
-        for p in running:
-            if p.graceful:
                 try:
-                    status = p.wait()
+                    status = p.stop()
                     if status != 0:
                         faults.append(f"{p.name} exited with {status} on SIGTERM")
                 except AssertionError as e:
