@@ -146,6 +146,12 @@ check-asan: deps ## the same under AddressSanitizer, LeakSanitizer and UBSan
 check-tsan: deps ## the threaded parts under ThreadSanitizer
 	@$(MAKE) --no-print-directory check-run SAN=thread BUILD=$(BUILD)/tsan CFLAGS="-O1 -g"
 
+check-interop: deps ## axios and Winston deliver into logd; Winston's JSON equals app.log (needs Node 18 or newer)
+	@command -v npm >/dev/null || { echo "make check-interop needs Node.js 18 or newer with npm (Debian: nodejs npm)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(PROGRAMS)
+	cd tests/interop && npm ci --no-audit --no-fund
+	cd tests/interop && LOGPIPE_BUILD=$(abspath $(BUILD)) node --test
+
 chaos: deps ## kill everything at random for SECONDS=30 and count what is lost or doubled (SEED=…)
 	@$(MAKE) --no-print-directory all $(BUILD)/tests/producer
 	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/chaos/chaos.py --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
