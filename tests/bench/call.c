@@ -14,10 +14,10 @@
 #include "logclient.h"
 #include "util.h"
 
-#define THREADS_MAX 64
-#define GROUP       50 /* calls between two looks at the clock */
-#define CLOCK_CALLS 20000
-#define FLUSH_MS    60000
+#define THREADS_MAX  64
+#define GROUP        50 /* calls between two looks at the clock */
+#define CLOCK_GROUPS 400
+#define FLUSH_MS     60000
 
 static struct {
     long threads, calls, rounds, warm_up, bytes;
@@ -33,12 +33,16 @@ struct caller {
     pthread_t thread;
     uint32_t *ns;   /* of each group */
     int64_t cpu_ns; /* of the thread, this round */
+    long refused;   /* calls, all rounds */
 };
 
-static void call(void)
+static void call(struct caller *c)
 {
-    if (logclient_send(client, "bench", "error", message) != 0)
+    if (logclient_send(client, "bench", "error", message) == 0)
+        return;
+    if (errno != EAGAIN)
         die("logclient_send", strerror(errno));
+    c->refused++;
 }
 
 static void time_calls(struct caller *c)
@@ -48,7 +52,7 @@ static void time_calls(struct caller *c)
     for (long g = 0; g < groups; g++) {
         int64_t before = now_ns(CLOCK_MONOTONIC);
         for (long i = 0; i < group; i++)
-            call();
+            call(c);
         int64_t took = now_ns(CLOCK_MONOTONIC) - before;
         c->ns[g] = took > UINT32_MAX ? UINT32_MAX : (uint32_t)took;
     }
@@ -66,26 +70,31 @@ static void *run(void *arg)
     return NULL;
 }
 
-static double clock_ns(void)
-{
-    struct timespec t;
-    int64_t before = now_ns(CLOCK_MONOTONIC);
-    for (int i = 0; i < CLOCK_CALLS; i++) {
-        clock_gettime(CLOCK_REALTIME, &t);
-        clock_sink = t.tv_nsec;
-    }
-    return (double)(now_ns(CLOCK_MONOTONIC) - before) / CLOCK_CALLS;
-}
-
 /* What two looks at the clock have between them when nothing is. */
 static double timer_ns(uint32_t *scratch)
 {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < CLOCK_GROUPS; i++) {
         int64_t before = now_ns(CLOCK_MONOTONIC);
         scratch[i] = (uint32_t)(now_ns(CLOCK_MONOTONIC) - before);
     }
-    sort_values(scratch, 1000);
-    return quantile(scratch, 1000, 0.5);
+    sort_values(scratch, CLOCK_GROUPS);
+    return quantile(scratch, CLOCK_GROUPS, 0.5);
+}
+
+/* Of groups of reads, as with the calls; less `timer`. */
+static double clock_ns(uint32_t *scratch, double timer)
+{
+    struct timespec t;
+    for (int g = 0; g < CLOCK_GROUPS; g++) {
+        int64_t before = now_ns(CLOCK_MONOTONIC);
+        for (int i = 0; i < GROUP; i++) {
+            clock_gettime(CLOCK_REALTIME, &t);
+            clock_sink = t.tv_nsec;
+        }
+        scratch[g] = (uint32_t)(now_ns(CLOCK_MONOTONIC) - before);
+    }
+    sort_values(scratch, CLOCK_GROUPS);
+    return (quantile(scratch, CLOCK_GROUPS, 0.5) - timer) / (double)GROUP;
 }
 
 struct results {
@@ -109,7 +118,7 @@ static size_t collect(const struct caller *callers, uint32_t *all, double *cpu)
 static void one_round(const struct caller *callers, uint32_t *all, struct results *res, long round)
 {
     bool grouped = round % 2 == 0;
-    double clock = clock_ns(), timer = timer_ns(all), cpu;
+    double timer = timer_ns(all), clock = clock_ns(all, timer), cpu;
     group = grouped ? GROUP : 1;
     pthread_barrier_wait(&gate);
     pthread_barrier_wait(&gate);
@@ -143,9 +152,10 @@ static void *room(size_t count, size_t size)
 
 static void measure(void)
 {
-    struct caller callers[THREADS_MAX];
+    struct caller callers[THREADS_MAX] = {0};
+    long refused = 0;
     size_t rounds = (size_t)opt.rounds, calls = (size_t)opt.calls;
-    uint32_t *all = room(calls * (size_t)opt.threads + 1000, sizeof(*all));
+    uint32_t *all = room(calls * (size_t)opt.threads + CLOCK_GROUPS, sizeof(*all));
     double *values = room(4 * rounds, sizeof(*values));
     struct results res = {.clock = values,
                           .call = values + rounds,
@@ -162,12 +172,13 @@ static void measure(void)
     for (long i = 0; i < opt.threads; i++) {
         pthread_join(callers[i].thread, NULL);
         free(callers[i].ns);
+        refused += callers[i].refused;
     }
     double clock = median(res.clock, res.count), took = median(res.call, res.groups);
     say("{\"threads\":%ld,\"calls\":%ld,\"clock_ns\":%.2f,\"call_ns\":%.2f,\"ratio\":%.3f,"
-        "\"cpu_ns\":%.2f,\"p99_ns\":%.0f,\"ring_fallback\":%llu}",
+        "\"cpu_ns\":%.2f,\"p99_ns\":%.0f,\"refused\":%ld,\"ring_fallback\":%llu}",
         opt.threads, opt.calls, clock, took, took / clock, median(res.cpu, res.groups),
-        median(res.p99, res.singles),
+        median(res.p99, res.singles), refused,
         (unsigned long long)logclient_stat(client, LOGCLIENT_STAT_RING_FALLBACK));
     free(all);
     free(values);

@@ -1,0 +1,230 @@
+"""What is measured: one function a section, each returning plain data."""
+import os
+import re
+
+import measure
+import pipeline
+from measure import WARM_CALLS, Box, Load, Pipeline, median, medians, memory_kib, note
+
+FLOOR_BATCHES = (64, 100, 128, 256, 512, 1000)
+MESSAGE_BYTES = (64, 256, 1024, 4096, 16384)
+PRODUCERS = (1, 2, 4, 8, 16, 32, 64)
+RATES = (1000, 10000, 50000)
+CONNECTIONS = 32
+POST_LUA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "post.lua")
+
+
+class Full:
+    """How much is measured."""
+    call_rounds = {WARM_CALLS: 400, 100000: 12}
+    post_rounds, post_seconds = 5, 3
+    floor_records, floor_rounds = 100000, 3
+    pipeline_records, pipeline_rounds = 1000000, 5
+    latency_seconds, latency_rounds = 4, 3
+    growth_records, growth_bytes, growth_rounds = 256000, 256 << 20, 3
+    backlog, backlog_steps = 5000000, 20
+    memory_records = 1000000
+
+
+class Quick:
+    call_rounds = {WARM_CALLS: 100, 100000: 4}
+    post_rounds, post_seconds = 2, 1
+    floor_records, floor_rounds = 20000, 1
+    pipeline_records, pipeline_rounds = 200000, 2
+    latency_seconds, latency_rounds = 1, 1
+    growth_records, growth_bytes, growth_rounds = 64000, 64 << 20, 1
+    backlog, backlog_steps = 500000, 20
+    memory_records = 100000
+
+
+def call(scale):
+    """(a) A call beside clock_gettime."""
+    rows = []
+    with Box() as box:
+        sink = pipeline.Process(box, "sink", [pipeline.program("bench/bare"), "--sink"]).spawn()
+        port = sink.wait_output(r"^bare: listening on 127\.0\.0\.1:(\d+)").group(1)
+        for calls, rounds in scale.call_rounds.items():
+            for ring in ("file", "memory"):
+                for threads in (1, 4):
+                    note(f"call: {calls} calls a round, ring in {'a file' if ring == 'file' else ring}, threads: {threads}")
+                    settings = {} if ring == "file" else {"ring_dir": "off"}
+                    r = box.json_lines("call", ["--threads", threads, "--calls", calls // threads, "--rounds", rounds,
+                                                "--warm-up", max(2, rounds // 10)],
+                                       env=box.client_env(f"http://127.0.0.1:{port}", **settings))[0]
+                    assert not r["ring_fallback"]
+                    rows.append({"round": calls, "ring": ring, **r})
+    return rows
+
+
+def wrk(box, name, port, seconds):
+    p = box.run(box.unique("wrk"), ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s",
+                                    POST_LUA, f"http://127.0.0.1:{port}/api/log"],
+                seconds + 30.0)
+    out = p.stdout()
+    found = re.search(r"^Requests/sec: +([\d.]+)", out, re.M)
+    assert p.popen.returncode == 0 and found and not re.search(r"Non-2xx|Socket errors", out), f"wrk, {name}: {out}"
+    return float(found.group(1)), int(re.search(r"(\d+) requests in", out).group(1))
+
+
+def post(scale):
+    """(b) Single small POSTs: logd beside bare evhttp and jansson, in turn."""
+    rows = {"bare": [], "logd": []}
+    with Box() as box:
+        bare = pipeline.Process(box, "bare", [pipeline.program("bench/bare")]).spawn()
+        bare_port = int(bare.wait_output(r"^bare: listening on 127\.0\.0\.1:(\d+)").group(1))
+        redis = box.redis()
+        logd = box.logd(redis, "--no-echo")
+        for r in range(-1, scale.post_rounds):
+            note(f"post: {'warm-up' if r < 0 else f'round {r + 1} of {scale.post_rounds}'}")
+            for name, port, pid in (("bare", bare_port, bare.pid), ("logd", logd.port, logd.pid)):
+                before, redis_before = measure.cpu_us(pid), measure.cpu_us(redis.pid)
+                rate, requests = wrk(box, name, port, scale.post_seconds if r >= 0 else 1)
+                row = {"requests_s": rate, "cpu_us": (measure.cpu_us(pid) - before) / requests,
+                       "redis_us": (measure.cpu_us(redis.pid) - redis_before) / requests}
+                if r >= 0:
+                    rows[name].append(row)
+                redis("DEL", "logs-stream")
+            measure.settle(redis)
+    ratios = [a["requests_s"] / b["requests_s"] for a, b in zip(rows["logd"], rows["bare"])]
+    return {"bare": medians(rows["bare"]), "logd": medians(rows["logd"]), "ratio": median(ratios), "rounds": rows}
+
+
+def whole(scale):
+    """(c) The whole pipeline beside the floor."""
+    rounds = {"floor": [], "pipeline": []}
+    with Box() as box:
+        p = Pipeline(box)
+        sweep = {batch: [] for batch in FLOOR_BATCHES}
+        p.floor(scale.floor_records, 128)
+        for r in range(scale.floor_rounds):
+            note(f"pipeline: floor, batch sizes, round {r + 1} of {scale.floor_rounds}")
+            for batch in FLOOR_BATCHES:
+                sweep[batch].append(p.floor(scale.floor_records, batch))
+        sweep = {batch: medians(rows) for batch, rows in sweep.items()}
+        best = max(sweep, key=lambda batch: sweep[batch]["records_s"])
+        note("pipeline: warm-up")
+        p.run(scale.pipeline_records // 10)
+        for r in range(scale.pipeline_rounds):
+            note(f"pipeline: {scale.pipeline_records} records, round {r + 1} of {scale.pipeline_rounds}")
+            rounds["floor"].append(p.floor(scale.pipeline_records, best))
+            rounds["pipeline"].append(p.run(scale.pipeline_records))
+    ratios = [a["records_s"] / b["records_s"] for a, b in zip(rounds["pipeline"], rounds["floor"])]
+    outside = [(r["total_us"] - r["cpu_us"]["redis-server"]) / r["cpu_us"]["redis-server"] for r in rounds["pipeline"]]
+    return {"records": scale.pipeline_records, "bytes": measure.BYTES, "sweep": sweep, "best_batch": best,
+            "floor": medians(rounds["floor"]), "pipeline": medians(rounds["pipeline"]), "ratio": median(ratios),
+            "outside_ratio": median(outside), "rounds": rounds}
+
+
+def latency(scale):
+    """(d) From the call to the line in app.log, at fixed rates, with default settings."""
+    rows = {rate: [] for rate in RATES}
+    with Box() as box:
+        p = Pipeline(box)
+        for r in range(scale.latency_rounds):
+            for rate in RATES:
+                note(f"latency: {rate} records/s, round {r + 1} of {scale.latency_rounds}")
+                rows[rate] += box.json_lines("latency", ["--rate", rate, "--seconds", scale.latency_seconds, "--log",
+                                                         p.worker.output, "--bytes", measure.BYTES],
+                                             env=box.client_env(p.logd.url))
+                assert not rows[rate][-1]["refused"], f"latency: {rows[rate][-1]}"
+            p.fresh_worker()
+            measure.settle(p.redis)
+    return {rate: medians(r) for rate, r in rows.items()}
+
+
+def grow(scale, what, points, run):
+    """Each point in turn, and that several times, so that a drift of the machine meets all of them."""
+    rows = {point: [] for point in points}
+    with Box() as box:
+        p = Pipeline(box)
+        note(f"{what}: warm-up")
+        p.run(scale.growth_records // 4)
+        for r in range(scale.growth_rounds):
+            for point in points:
+                note(f"{what}: {point}, round {r + 1} of {scale.growth_rounds}")
+                rows[point].append(run(p, point))
+    return {point: medians(r) for point, r in rows.items()}
+
+
+def growth_bytes(scale):
+    """(e) Message sizes."""
+    return grow(scale, "message bytes", MESSAGE_BYTES,
+                lambda p, n: p.run(min(scale.growth_records, scale.growth_bytes // n), message_bytes=n))
+
+
+def growth_producers(scale):
+    """(e) Producers, each a process with one thread."""
+    return grow(scale, "producers", PRODUCERS, lambda p, n: p.run(scale.growth_records, threads=1, producers=n))
+
+
+def drain(p, records, step):
+    """A worker empties the stream. CPU microseconds a record of each step, by process, the fullest first."""
+    p.worker = p.box.worker(p.redis)
+    line, rows = measure.line_bytes(measure.BYTES), []
+    last, before = 0, p.cpu()
+    while last < records:
+        target = min(records, last + step)
+        pipeline.wait_until(lambda t=target: p.log_bytes() >= t * line, f"{target} lines in app.log", 120)
+        done, now = p.log_bytes() // line, p.cpu()
+        rows.append({"backlog": records - (last + done) / 2,
+                     "cpu_us": {k: (now[k] - before[k]) / (done - last) for k in ("redis-server", "logworker")}})
+        last, before = done, now
+    p.wait_written(records * line)
+    return rows
+
+
+def growth_backlog(scale):
+    """(e) A stream is filled without a worker, then drained by one: what each step costs, by how full the stream is."""
+    step = scale.backlog // scale.backlog_steps
+    fill = []
+    with Box() as box:
+        p = Pipeline(box, worker=False)
+        for i in range(scale.backlog_steps):
+            note(f"backlog: filling, {(i + 1) * step} of {scale.backlog}")
+            fill.append({"backlog": (i + 0.5) * step, "cpu_us": p.load(step)["cpu_us"]})
+        assert p.redis.length() == step * scale.backlog_steps
+        memory = int(re.search(r"used_memory:(\d+)", p.redis("INFO", "memory")).group(1))
+        note("backlog: draining")
+        drained = drain(p, step * scale.backlog_steps, step)
+    return {"fill": fill, "drain": drained, "redis_bytes_record": memory / (step * scale.backlog_steps)}
+
+
+def memory(scale):
+    """(f) Memory of each process, when nothing is under way."""
+    with Box() as box:
+        p = Pipeline(box)
+        note("memory: at rest")
+        client = Load(box, p.logd.url, 1)
+        empty = memory_kib(client.pid)
+        client.make_client()
+        client.go()
+        client.result()
+        p.wait_written(measure.line_bytes(measure.BYTES))
+        fresh = {name: memory_kib(d.pid) for name, d in p.daemons().items()}
+        fresh["client"] = memory_kib(client.pid)
+        client.finish()
+        note(f"memory: after {scale.memory_records} records")
+        client = Load(box, p.logd.url, scale.memory_records, threads=4, on_full="block", block_ms=60000)
+        client.make_client()
+        client.go()
+        client.result()
+        p.wait_written((1 + scale.memory_records) * measure.line_bytes(measure.BYTES))
+        after = {name: memory_kib(d.pid) for name, d in p.daemons().items()}
+        after["client"] = wait_still(client.pid)
+        client.finish()
+    return {"records": scale.memory_records, "empty_client": empty, "fresh": fresh, "after": after}
+
+
+def wait_still(pid):
+    """Memory of a process once it has not changed for a second."""
+    seen = []
+
+    def still():
+        seen.append(memory_kib(pid)["Pss"])
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+    pipeline.wait_until(still, "the client's memory to come to rest", 30)
+    return memory_kib(pid)
+
+
+SECTIONS = {"call": call, "post": post, "pipeline": whole, "latency": latency, "growth-bytes": growth_bytes,
+            "growth-producers": growth_producers, "growth-backlog": growth_backlog, "memory": memory}
