@@ -279,7 +279,6 @@ static void on_setup(const struct redis_reply *reply, void *arg)
     pump(c);
 }
 
-/* A lack of memory would let Redis evict the stream. */
 static void on_policy(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;

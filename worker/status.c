@@ -207,47 +207,52 @@ static void on_other(struct evhttp_request *req, void *arg)
 
 /* ---- life ---- */
 
-/* A port is wanted, which libevent does not insist on. */
-static bool parse_address(const char *address, struct sockaddr_storage *sa, int *len)
+/* Reads ADDR:PORT, [ADDR]:PORT for IPv6. NULL when it is neither; else for freeaddrinfo(3). */
+static struct addrinfo *parse_address(const char *address)
 {
+    const struct addrinfo hints = {.ai_family = *address == '[' ? AF_INET6 : AF_INET,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
     const char *colon = strrchr(address, ':');
+    bool brackets = *address == '[';
+    struct addrinfo *found = NULL;
+    char host[ADDRESS_MAX];
 
-    *len = sizeof(*sa);
-    memset(sa, 0, sizeof(*sa));
-    if (colon == NULL || colon[1] == '\0' || colon[1 + strspn(colon + 1, "0123456789")] != '\0' ||
-        evutil_parse_sockaddr_port(address, (struct sockaddr *)sa, len) != 0)
-        return false;
-    /* "::1" is an address without a port. */
-    return sa->ss_family == AF_INET || *address == '[';
+    if (colon == NULL || colon == address || colon[1] == '\0' || colon - address >= ADDRESS_MAX ||
+        (brackets && colon[-1] != ']'))
+        return NULL;
+    snprintf(host, sizeof(host), "%.*s", (int)(colon - address) - (brackets ? 2 : 0),
+             address + (brackets ? 1 : 0));
+    return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
 }
 
 const char *status_check(const char *address)
 {
-    struct sockaddr_storage sa;
-    int len;
+    struct addrinfo *parsed = parse_address(address);
 
-    return parse_address(address, &sa, &len)
-               ? NULL
-               : "give a numeric address and a port, such as 127.0.0.1:9100 or [::1]:9100";
+    if (parsed == NULL)
+        return "give a numeric address and a port, such as 127.0.0.1:9100 or [::1]:9100";
+    freeaddrinfo(parsed);
+    return NULL;
 }
 
 static int open_socket(const char *address)
 {
-    struct sockaddr_storage sa;
-    int len, on = 1;
+    struct addrinfo *a = parse_address(address);
+    int on = 1, fd, saved;
 
-    if (!parse_address(address, &sa, &len))
+    if (a == NULL)
         return -1;
-    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-        bind(fd, (struct sockaddr *)&sa, (socklen_t)len) == 0 && listen(fd, SOMAXCONN) == 0)
-        return fd;
-    if (fd >= 0) {
-        int saved = errno;
+    fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+                    bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0)) {
+        saved = errno;
         evutil_closesocket(fd);
         errno = saved;
+        fd = -1;
     }
-    return -1;
+    freeaddrinfo(a);
+    return fd;
 }
 
 /* Says where it is, for port 0. */

@@ -158,12 +158,16 @@ bool writer_open(struct writer *w, const char *path, bool sync_batch, char *err,
                  strerror(errno));
         return false;
     }
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        snprintf(err, errlen, "%s is not a regular file; give another --output", path);
+        return false;
+    }
     if (!state_open(&w->state, state_path, err, errlen))
         return false;
     w->fd = open_log(w, &st);
     if (w->fd < 0) {
-        snprintf(err, errlen, "cannot open %s for appending: %s; --output must be a regular file",
-                 path, strerror(errno));
+        snprintf(err, errlen, "cannot open %s for appending: %s; give another --output", path,
+                 strerror(errno));
         state_close(&w->state);
         return false;
     }
