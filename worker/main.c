@@ -191,5 +191,5 @@ int main(int argc, char **argv)
         diag_die(EXIT_BUG, "the event loop failed: %s", strerror(errno));
     print_stats(&w.stats);
     finish(&w);
-    return w.code;
+    return (int)w.code;
 }
