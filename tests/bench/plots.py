@@ -4,11 +4,11 @@ import subprocess
 
 from measure import PROCESSES, WARM_CALLS, note
 
-HEAD = """set terminal svg size 800,500 font "sans,13" background "white"
+HEAD = """set terminal svg noenhanced size 800,500 font "sans,13" background "white"
 set output "{output}"
 set title "{title}"
 set grid ytics
-set key outside right top
+set key outside top center horizontal
 set style fill solid 0.85 noborder
 """
 COLOURS = {"client": "#4477aa", "logd": "#66ccee", "redis-server": "#cc4444", "logworker": "#228833"}
@@ -34,13 +34,16 @@ def stacked(out, name, title, xlabel, bars):
 
 
 def call(out, rows):
-    data = [(f"{r['ring']}, {r['threads']} thr.\\n{'warm' if r['round'] <= WARM_CALLS else 'burst'}", r["call_ns"], r["clock_ns"])
-            for r in rows]
+    data = []
+    for r in rows:
+        threads = "1 thread" if r["threads"] == 1 else f"{r['threads']} threads"
+        data.append((f"{r['ring']}\\n{threads}\\n{'warm' if r['round'] <= WARM_CALLS else 'burst'}", r["call_ns"], r["clock_ns"]))
     draw(out, "call", "A call beside clock_gettime(CLOCK_REALTIME)",
-         'set ylabel "ns, median"\nset xlabel "ring, threads, and whether the ring\'s pages were touched before"\n'
-         "set yrange [0:*]\nset style data histograms\nset style histogram clustered gap 1\nset xtics font \",11\"\n"
+         'set ylabel "ns, median"\nset bmargin 6\n'
+         'set xlabel "where the ring lies, threads, and whether its pages were touched ahead" offset 0,-2\n'
+         "set yrange [0:*]\nset style data histograms\nset style histogram clustered gap 1\n"
          'plot $data using 2:xtic(1) title "send" linecolor rgb "#4477aa", '
-         '$data using 3 title "clock\\\\_gettime" linecolor rgb "#bbbbbb"\n', data)
+         '$data using 3 title "clock_gettime" linecolor rgb "#bbbbbb"\n', data)
 
 
 def post(out, r):
@@ -79,8 +82,13 @@ def latency(out, rows):
 
 
 def growth_bytes(out, rows):
-    stacked(out, "growth-bytes", "CPU by message size", "bytes of a message",
-            [(f"{n:,}", r["cpu_us"]) for n, r in rows.items()])
+    data = [(n, *(r["cpu_us"][p] for p in PROCESSES), r["total_us"]) for n, r in rows.items()]
+    ticks = ", ".join(f'"{n:,}" {n}' for n in rows)
+    lines = ", ".join(f'$data using 1:{i} with linespoints pointtype 7 linewidth 2 linecolor rgb "{c}" title "{p}"'
+                      for i, (p, c) in enumerate([*COLOURS.items(), ("all", "#444444")], 2))
+    draw(out, "growth-bytes", "CPU by message size",
+         f'set xlabel "bytes of a message"\nset ylabel "CPU, µs a record"\nset logscale xy\nset xtics ({ticks})\n'
+         f"set xrange [50:20000]\nplot {lines}\n", data)
 
 
 def growth_producers(out, rows):
@@ -95,8 +103,8 @@ def growth_backlog(out, r):
     draw(out, "growth-backlog", "CPU by backlog",
          'set xlabel "entries in the stream, millions"\nset ylabel "CPU, µs a record"\nset yrange [0:*]\nset xrange [0:*]\n'
          'plot $data using 1:2 with linespoints pointtype 7 linewidth 2 linecolor rgb "#4477aa" '
-         'title "filling: client,\\nlogd, redis-server", $data using 3:4 with linespoints pointtype 7 linewidth 2 '
-         'linecolor rgb "#228833" title "draining: redis-\\nserver, logworker"\n', rows)
+         'title "filling (client, logd, redis-server)", $data using 3:4 with linespoints pointtype 7 linewidth 2 '
+         'linecolor rgb "#228833" title "draining (redis-server, logworker)"\n', rows)
 
 
 def memory(out, r):
@@ -104,7 +112,7 @@ def memory(out, r):
     draw(out, "memory", "Resident memory",
          'set ylabel "MiB"\nset yrange [0:*]\nset style data histograms\nset style histogram clustered gap 1\n'
          'plot $data using 2:xtic(1) title "at rest" linecolor rgb "#bbbbbb", '
-         f'$data using 3 title "after {r["records"]:,}\\nrecords, idle" linecolor rgb "#4477aa"\n', rows)
+         f'$data using 3 title "after {r["records"]:,} records, idle" linecolor rgb "#4477aa"\n', rows)
 
 
 PLOTTERS = {"call": call, "post": post, "pipeline": pipeline, "latency": latency, "growth-bytes": growth_bytes,
