@@ -31,7 +31,7 @@ struct logclient_options {
     int64_t exit_timeout_ms;
     int64_t max_message_bytes;
     int64_t adopt;          /* enum lc_switch */
-    char wrong[400];        /* a value from the environment that is bad, and why; "" for none */
+    char wrong[512];        /* a value from the environment that is bad, and why; "" for none */
     const char *wrong_name; /* its property, static; setting that makes it right */
     logclient_error_cb *error_cb;
     void *error_arg;
