@@ -1,8 +1,6 @@
 #include "worker/consumer.h"
 
-#include <errno.h>
 #include <event2/event.h>
-#include <event2/util.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +8,7 @@
 #include "common/diag.h"
 #include "common/redis-link.h"
 #include "common/resp.h"
+#include "worker/setup.h"
 
 #define BLOCK_MS     2000
 #define AHEAD        2 /* reads under way, and batches read but not committed, together */
@@ -50,17 +49,6 @@ struct consumer {
     bool begun;                  /* the first one was given to the committer */
     struct buf command, read_new;
 };
-
-/* One round trip that makes whatever is missing: the lineage, the group, the stream. PERSIST
- * changes nothing, but as the script's first write it makes Redis let the rest pass when it is at
- * its memory limit; else a worker could not start to empty a full Redis. */
-static const char setup_script[] =
-    "redis.call('PERSIST', KEYS[2]) "
-    "local lineage = redis.call('GET', KEYS[2]) "
-    "if not lineage then lineage = ARGV[2] redis.call('SET', KEYS[2], lineage) end "
-    "local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') "
-    "if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then return made end "
-    "return lineage";
 
 static void pump(struct consumer *c);
 
@@ -219,15 +207,6 @@ static void read_on(struct consumer *c)
 
 /* ---- setting up ---- */
 
-static void make_token(char out[STATE_TOKEN_LEN + 1])
-{
-    unsigned char random[STATE_TOKEN_LEN / 2];
-
-    evutil_secure_rng_get_bytes(random, sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++)
-        sprintf(out + 2 * i, "%02x", random[i]);
-}
-
 static void announce(struct consumer *c)
 {
     const struct config *config = c->config;
@@ -279,46 +258,10 @@ static void on_setup(const struct redis_reply *reply, void *arg)
     pump(c);
 }
 
-static void on_policy(const struct redis_reply *reply, void *arg)
-{
-    static struct diag_limit limit;
-    bool limited = false, evicts = false;
-    uint64_t more;
-
-    (void)arg;
-    for (size_t i = 0; reply != NULL && i + 1 < reply_count(reply); i += 2) {
-        struct span name = reply_span(reply_at(reply, i)),
-                    value = reply_span(reply_at(reply, i + 1));
-
-        if (name.n == strlen("maxmemory"))
-            limited = value.n != 1 || value.p[0] != '0';
-        else if (name.n == strlen("maxmemory-policy"))
-            evicts = value.n != strlen("noeviction");
-    }
-    if (limited && evicts && diag_allow(&limit, &more))
-        diag_warn("Redis may evict the whole stream when memory is used up: set maxmemory-policy "
-                  "to noeviction");
-}
-
 static void set_up(struct consumer *c)
 {
-    static const char policy[] = "*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$10\r\nmaxmemory*\r\n";
-    char token[STATE_TOKEN_LEN + 1];
-
     set_phase(c, PHASE_SETUP);
-    make_token(token);
-    buf_clear(&c->command);
-    resp_begin(&c->command, 7);
-    resp_arg_str(&c->command, "EVAL");
-    resp_arg(&c->command, setup_script, sizeof(setup_script) - 1);
-    resp_arg_int(&c->command, 2);
-    resp_arg_str(&c->command, c->config->stream);
-    resp_arg_str(&c->command, c->config->lineage_key);
-    resp_arg_str(&c->command, c->config->group);
-    resp_arg_str(&c->command, token);
-    if (c->command.failed ||
-        !redis_link_send(c->reader, c->command.data, c->command.len, on_setup, c) ||
-        !redis_link_send(c->reader, policy, sizeof(policy) - 1, on_policy, c))
+    if (!setup_send(c->reader, c->config, on_setup, c))
         redis_link_reset(c->reader, "out of memory");
 }
 
