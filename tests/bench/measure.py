@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,9 @@ class Box(pipeline.Box):
         return self
 
     def __exit__(self, kind, *_):
+        if kind is not None and not issubclass(kind, Exception):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # it ends already
         try:
             faults = self.close()
             if kind is None:
