@@ -47,8 +47,8 @@ static struct {
          .flush_ms = 30000,
          .accepted_fd = -1};
 
-static logclient_t *client; /* NULL: send_log() and the default client */
-static volatile sig_atomic_t signal_count;
+static logclient_t *client;                 /* NULL: send_log() and the default client */
+static int signals_begun, signals_accepted; /* atomic: any thread may get the signal */
 static long refused; /* sends that failed with EAGAIN and were not tried again */
 
 static _Noreturn void die(const char *what, const char *detail)
@@ -147,7 +147,7 @@ static void on_timer(int sig)
     char id[32] = "signal-0-";
     char digits[16];
     size_t n = strlen(id), d = 0;
-    int saved = errno, count = signal_count;
+    int saved = errno, count = __atomic_fetch_add(&signals_begun, 1, __ATOMIC_RELAXED);
 
     (void)sig;
     do
@@ -158,7 +158,7 @@ static void on_timer(int sig)
     id[n] = '\0';
     if (send_one("fatal", id) == 0) {
         list_accepted(id);
-        signal_count++;
+        __atomic_fetch_add(&signals_accepted, 1, __ATOMIC_RELAXED);
     } else if (errno != EAGAIN) {
         _exit(72);
     }
@@ -248,7 +248,8 @@ static void print_statistics(logclient_status_t flushed)
     print_stat("ring_fallback", LOGCLIENT_STAT_RING_FALLBACK);
     print_stat("adopted", LOGCLIENT_STAT_ADOPTED);
     print_stat("damaged", LOGCLIENT_STAT_DAMAGED);
-    printf("\"refused\":%ld,\"signals\":%d,\"flushed\":%s}\n", refused, (int)signal_count,
+    printf("\"refused\":%ld,\"signals\":%d,\"flushed\":%s}\n", refused,
+           __atomic_load_n(&signals_accepted, __ATOMIC_RELAXED),
            opt.flush_ms >= 0 && flushed == LOGCLIENT_OK ? "true" : "false");
     if (fflush(stdout) != 0)
         die("standard output", strerror(errno));

@@ -242,6 +242,7 @@ def test_producers_killed_again_and_again(redis, logd, box):
     assert len(set(stored) - accepted - {"last-0-0"}) <= 24
 
 
+@pytest.mark.forks_threads
 def test_forked_children_have_queues_of_their_own(redis, logd, box):
     producer = box.producer(logd, "--records", 500, "--fork", 10)
     assert conserved(producer.finish())["delivered"] == 500
