@@ -234,7 +234,7 @@ static void test_every_point_with_fsync(void **arg)
 static void test_every_point_of_the_recovery(void **arg)
 {
     (void)arg;
-    for (long first = 1; run(first, 0, true); first += 3)
+    for (long first = 1; run(first, 0, true); first += 5)
         for (long second = 1; second <= 16 && run(first, second, true); second++)
             ;
 }
