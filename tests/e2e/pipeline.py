@@ -220,9 +220,7 @@ class Logd(Process):
         wait_until(lambda: self.get("/readyz") == 503, "/readyz to answer 503", seconds)
 
     def metrics(self):
-        """Name, or name{labels}, to value."""
-        text = self.request("GET", "/metrics")[2].decode()
-        return {k: float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#" and line)}
+        return metrics(self.port)
 
 
 class Worker(Process):
@@ -341,6 +339,17 @@ class Box:
 
     def remove(self):
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def metrics(port):
+    """What /metrics says: name, or name{labels}, to value."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    return {k: float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#" and line)}
 
 
 def program(name):

@@ -33,6 +33,12 @@ FRAMING = {
     "identity": (["Transfer-Encoding: identity"], one()),
     "xchunked": (["Transfer-Encoding: xchunked"], CHUNKED),
     "chunked twice": (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], CHUNKED),
+    "space before the colon": ([LENGTH.replace(":", " :")], one()),
+    "tab before the colon": ([LENGTH.replace(":", "\t:")], one()),
+    "space before the colon of Transfer-Encoding": (["Transfer-Encoding : chunked", LENGTH], one()),
+    "chunked on a continued line": (["Transfer-Encoding:\r\n chunked"], CHUNKED),
+    "chunked after a vertical tab": (["Transfer-Encoding: \x0bchunked"], CHUNKED),
+    "header without a name": ([": x", LENGTH], one()),
     "two Hosts": (["Host: other", LENGTH], one()),
 }
 

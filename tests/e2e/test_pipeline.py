@@ -3,7 +3,7 @@ import collections
 import json
 import threading
 
-from pipeline import record, wait_until
+from pipeline import metrics, record, wait_until
 from test_client import by_thread
 
 LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"]
@@ -85,16 +85,19 @@ def test_everything_is_killed_now_and_then(box):
 
 def test_conservation(box, redis, logd):
     """accepted = written + filtered + dead-lettered + still queued."""
-    worker = box.worker(redis, "--level", "error")
+    worker = box.worker(redis, "--level", "error", "--listen", "127.0.0.1:0")
+    port = int(worker.wait_output(r"http://127\.0\.0\.1:(\d+)/metrics").group(1))
     producer = box.producer(logd, "--threads", 2, "--records", 3000, "--levels", "info,warn,error")
     stats = producer.finish()
     redis("XADD", "logs-stream", "*", "not", "a record")
     drain(redis, worker)
     stored = logd.metrics()["logd_records_accepted_total"]
-    written = len(worker.lines())
-    dead = redis.length("logs-stream:dead")
+    counted = metrics(port)
+    written, filtered, dead = (counted[f"logworker_records_{n}_total"] for n in ("written", "filtered", "dead"))
     assert stored == stats["delivered"] == 6000
-    assert (written, dead) == (2000, 1)
+    assert (written, filtered, dead) == (2000, 4000, 1)
+    assert len(worker.lines()) == written and redis.length("logs-stream:dead") == dead
+    assert counted["logworker_stream_length"] == counted["logworker_pending"] == 0
 
 
 def test_two_workers_share_a_stream(box, redis, logd):

@@ -408,6 +408,22 @@ def test_uncommitted_tail_is_cut_and_written_again(box, redis, tail):
     assert numbers(worker) == list(range(10))
 
 
+def test_tail_whose_entries_are_gone_stays(box, redis):
+    """Redis has none of the tail's entries: they cannot be written again, so they are not cut."""
+    worker = box.worker(redis)
+    fill(redis, 0, 5)
+    drain(redis)
+    worker.kill()
+    with open(worker.output, "ab") as f:
+        f.write(b'{"message":"100"}\n{"half a l')
+    worker.start()
+    fill(redis, 5, 2)
+    drain(redis)
+    lines = worker.lines()
+    assert lines.pop(6) == b'{"half a l'
+    assert [int(json.loads(line)["message"]) for line in lines] == [0, 1, 2, 3, 4, 100, 5, 6]
+
+
 def damage_cut(path):
     os.truncate(path, 100)
 
