@@ -95,7 +95,10 @@ static void on_output(struct evbuffer *buf, const struct evbuffer_cb_info *info,
     if (c->state != CONN_READING || c->page_status != 0 || info->n_added < sizeof(line) - 1 ||
         evbuffer_ptr_set(buf, &at, info->orig_size, EVBUFFER_PTR_SET) < 0)
         return;
-    evbuffer_copyout_from(buf, &at, line, sizeof(line) - 1); /* "HTTP/1.1 413" */
+    /* "HTTP/1.1 413"; the bufferevent lets nobody but itself look, once it has written. */
+    evbuffer_unfreeze(buf, 1);
+    evbuffer_copyout_from(buf, &at, line, sizeof(line) - 1);
+    evbuffer_freeze(buf, 1);
     int status = atoi(line + 9);
     if (status < 400)
         return;

@@ -69,8 +69,9 @@ static const char *copy_value(struct buf *out, const char *at, const char *end)
         } else if (is_space(*at) || *at == ',' || *at == ':') {
             at++;
         } else {
-            while (at < end && !is_space(*at) && strchr(",:{}[]\"", *at) == NULL)
+            do
                 at++;
+            while (at < end && !is_space(*at) && strchr(",:{}[]\"", *at) == NULL);
         }
         if (!is_space(*from))
             buf_add(out, from, (size_t)(at - from));
@@ -282,7 +283,17 @@ size_t parse_by_jansson(struct parser *p, const char *text, size_t n, size_t ind
         set_syntax(p, text, &error, index, f);
         return 0;
     }
+    /* jansson passes over a NUL behind a number or a word, and does not count it; the first one
+     * lies within what it counts. */
     size_t length = (size_t)error.position;
+    const char *nul = memchr(text, '\0', length);
+    if (nul != NULL) {
+        failure_set_record(f, index, "",
+                           "not valid JSON at byte %zu of the body: a NUL byte; in a string write "
+                           "\\u0000",
+                           (size_t)(nul - p->body));
+        return 0;
+    }
     return take_members(p, text, length, index, r, f) ? length : 0;
 }
 
