@@ -7,7 +7,7 @@
 #include <time.h>
 
 /* Says "PROGRAM: what: detail" and exits with 70. */
-_Noreturn void die(const char *what, const char *detail);
+void die(const char *what, const char *detail) __attribute__((noreturn));
 
 int64_t now_ns(clockid_t clock);
 
