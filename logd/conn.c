@@ -5,6 +5,8 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
+#include "common/diag.h"
+
 #define WRITE_TIMEOUT_MS 30000
 #define LINGER_MS        2000
 
@@ -184,19 +186,15 @@ static void expire(struct deadline *d)
 
 /* ---- Life cycle ---- */
 
-conn *conn_new(struct conn_pool *p)
+conn *conn_new(struct conn_pool *p, struct http_server *server)
 {
     conn *c = calloc(1, sizeof(*c));
     struct bufferevent *bev = bufferevent_socket_new(p->base, -1, 0);
     if (c == NULL || bev == NULL ||
         evbuffer_add_cb(bufferevent_get_input(bev), on_input, c) == NULL ||
-        evbuffer_add_cb(bufferevent_get_output(bev), on_output, c) == NULL) {
-        if (bev != NULL)
-            bufferevent_free(bev);
-        free(c);
-        return NULL;
-    }
-    *c = (conn){.pool = p, .state = CONN_NEW, .bev = bev};
+        evbuffer_add_cb(bufferevent_get_output(bev), on_output, c) == NULL)
+        diag_die(EXIT_ENVIRONMENT, "out of memory for a connection");
+    *c = (conn){.server = server, .pool = p, .state = CONN_NEW, .bev = bev};
     deadline_init(&c->deadline);
     /* One request at a time is read: its body, or a chunk with what is around it. */
     bufferevent_setwatermark(bev, EV_READ, 0, p->config->max_body + CONN_HEAD_MAX);

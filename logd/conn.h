@@ -84,8 +84,8 @@ void conn_pool_settle(struct conn_pool *p);
 void conn_pool_free(struct conn_pool *p);
 
 /* A new connection, whose bufferevent has one reference more than evhttp's, until attach() has run.
- * NULL: out of memory. */
-conn *conn_new(struct conn_pool *p);
+ * Ends the process when out of memory. */
+conn *conn_new(struct conn_pool *p, struct http_server *server);
 
 /* Frees what is ours; the bufferevent is evhttp's. */
 void conn_free(conn *c);

@@ -125,8 +125,9 @@ static void on_request(struct evhttp_request *req, void *arg)
     struct evkeyval *header;
 
     c->is_head = r.method == HTTP_HEAD;
-    TAILQ_FOREACH(header, evhttp_request_get_input_headers(req), next)
-    head_take(&r.head, header->key, header->value);
+    for (header = TAILQ_FIRST(evhttp_request_get_input_headers(req)); header != NULL;
+         header = TAILQ_NEXT(header, next))
+        head_take(&r.head, header->key, header->value);
     if (!head_framing_ok(&r.head, reads_body(req), &f)) {
         conn_fail(c, &f);
         return;
@@ -216,11 +217,8 @@ void http_on_gone(struct http_exchange *x, void (*gone)(void *arg), void *arg)
 static struct bufferevent *on_accept(struct event_base *base, void *arg)
 {
     struct http_server *s = arg;
-    conn *c = conn_new(&s->pool);
+    conn *c = conn_new(&s->pool, s);
     (void)base;
-    if (c == NULL)
-        diag_die(EXIT_ENVIRONMENT, "out of memory for a connection");
-    c->server = s;
     if (s->config.stats->connections >= s->config.max_connections)
         acceptor_set_full(&s->acceptor, true);
     return c->bev;
