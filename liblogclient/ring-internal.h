@@ -18,7 +18,8 @@
 #define LC_RING_HEADER_BYTES 65536 /* a multiple of every page size in use */
 #define LC_RING_MIN_BYTES    (1 << 20)
 #define LC_RING_MAX_BYTES    ((int64_t)1 << 40)
-#define LC_RING_CHUNK        (256 * 1024) /* blocks are reserved in steps of this many bytes */
+#define LC_RING_CHUNK        (256 * 1024)  /* blocks are reserved in steps of this many bytes */
+#define LC_RING_AHEAD        LC_RING_CHUNK /* so much is reserved before it is needed */
 #define LC_PRODUCER_BYTES    16
 #define LC_PRODUCER_HEX      (2 * LC_PRODUCER_BYTES)
 #define LC_FLAG_CUT          1u /* the message was cut to the limit */
@@ -61,7 +62,8 @@ struct lc_ring {
     uint64_t sequence;          /* of the record at tail */
     uint64_t generation;        /* of the last acknowledgement */
     uint64_t freed;             /* all before was handed back to the writers; at most tail */
-    uint64_t trimmed;           /* tail at the last trim */
+    uint64_t touched;           /* offset up to which the file may have kept blocks */
+    uint64_t walked_to;         /* where the last step of a trim ended */
     bool dead;                  /* the owner is dead: holes may be passed over */
 };
 
@@ -116,9 +118,13 @@ void lc_ring_reserve(struct lc_ring *ring);
 /* Closes the ring to writers, who get EAGAIN from now on. True when it is empty, and stays so. */
 bool lc_ring_seal(struct lc_ring *ring);
 
-/* When the ring is empty, and much has gone through it since the last time: gives the blocks of the
- * free space back to the file system, but for the chunks next to be written. Call it when there is
- * nothing to send. True when it did: tail has moved then. */
+/* When the ring is empty and has gone some way into its file: goes on at the file's beginning, so
+ * that an ordinary load touches little of it. True when tail has moved. Call it when there is
+ * nothing to send. */
+bool lc_ring_rewind(struct lc_ring *ring);
+
+/* When the ring is empty: gives the blocks of one chunk of the free space back to the file system.
+ * True when tail has moved; call it again then. For idle times. */
 bool lc_ring_trim(struct lc_ring *ring);
 
 #endif

@@ -19,9 +19,10 @@
 #define STATE_RESERVED  ((uint64_t)1 << 32)
 #define STATE_COMMITTED ((uint64_t)2 << 32)
 #define LENGTH_MASK     0xffffffffu
-#define KEEP_BYTES                                                                                 \
-    ((uint64_t)64 << 20) /* the part of the file that keeps its blocks when it is freed */
-#define TRIM_BYTES ((uint64_t)8 << 20) /* so much is written between two trims */
+#define HOLE_BYTES      4096          /* holes begin at multiples of this */
+#define WINDOW_BYTES    LC_RING_CHUNK /* an ordinary load stays in this part of the file */
+/* This part of the file keeps its blocks when it is freed. */
+#define KEEP_BYTES ((uint64_t)64 << 20)
 
 /* What lies in the ring: doc/protocol.md, section 6. */
 struct slot {
@@ -228,35 +229,38 @@ static int reserve(const struct lc_ring *ring, uint64_t from, uint64_t to)
     return error == 0 ? 0 : ENOSPC;
 }
 
-/* Raises reserved_to so far that `position` is below it. Chunks begin at multiples of their size,
- * so that a chunk never wraps. */
-static int reserve_to(struct lc_ring *ring, uint64_t position)
+/* Sees to it that [from, to) has its blocks, and raises reserved_to to match. Chunks begin at
+ * multiples of their size, so that a chunk never wraps. */
+static int reserve_to(struct lc_ring *ring, uint64_t from, uint64_t to)
 {
     uint64_t reserved = atomic_load_explicit(&ring->reserved_to, memory_order_acquire);
-    while (reserved < position) {
-        int error = reserve(ring, reserved, reserved + LC_RING_CHUNK);
+    while (reserved < to) {
+        /* After a rewind reserved_to may be far behind: what lies between is nobody's. */
+        uint64_t start = reserved < from ? from - from % LC_RING_CHUNK : reserved;
+        int error = reserve(ring, start, start + LC_RING_CHUNK);
         if (error != 0)
             return error;
         if (atomic_compare_exchange_strong_explicit(&ring->reserved_to, &reserved,
-                                                    reserved + LC_RING_CHUNK, memory_order_acq_rel,
+                                                    start + LC_RING_CHUNK, memory_order_acq_rel,
                                                     memory_order_acquire))
-            reserved += LC_RING_CHUNK;
+            reserved = start + LC_RING_CHUNK;
     }
     return 0;
 }
 
 void lc_ring_reserve(struct lc_ring *ring)
 {
-    uint64_t head = lc_ring_head(ring), want = head + 2 * LC_RING_CHUNK;
+    uint64_t head = lc_ring_head(ring), want = head + LC_RING_AHEAD;
     uint64_t end = atomic_load_explicit(&ring->free_to, memory_order_relaxed);
     uint64_t before = atomic_load_explicit(&ring->reserved_to, memory_order_relaxed);
     if (want > end)
         want = end;
-    if (before >= want || reserve_to(ring, want) != 0)
+    if (before >= want || reserve_to(ring, head, want) != 0)
         return;
     /* Page faults are taken here rather than in the callers. Old kernels don't know this advice;
      * then the callers take them. */
-    madvise(ring->data + (before & (ring->capacity - 1)), LC_RING_CHUNK, MADV_POPULATE_WRITE);
+    uint64_t from = before > head ? before : head - head % LC_RING_CHUNK;
+    madvise(ring->data + (from & (ring->capacity - 1)), LC_RING_CHUNK, MADV_POPULATE_WRITE);
 }
 
 /* Frees the blocks of [from, to): at most two pieces in the file. */
@@ -287,7 +291,7 @@ static int claim(struct lc_ring *ring, uint64_t bytes, uint64_t *position)
         if (at + bytes > atomic_load_explicit(&ring->free_to, memory_order_acquire))
             return EAGAIN;
         if (at + bytes > atomic_load_explicit(&ring->reserved_to, memory_order_acquire)) {
-            int error = reserve_to(ring, at + bytes);
+            int error = reserve_to(ring, at, at + bytes);
             if (error != 0)
                 return error;
         }
@@ -345,11 +349,27 @@ static bool fill(const struct slot *slot, uint64_t bytes, struct lc_record *r)
            slot->level <= LEVEL_FATAL;
 }
 
+/* Where the file has blocks again, from `position` on. To read where it has none would allocate
+ * them. */
+static uint64_t skip_hole(const struct lc_ring *ring, uint64_t position)
+{
+    uint64_t offset = position & (ring->capacity - 1);
+    off_t here = (off_t)(LC_RING_HEADER_BYTES + offset);
+    off_t data = lseek(ring->fd, here, SEEK_DATA);
+    if (data < 0)
+        return position + (errno == ENXIO ? ring->capacity - offset : 0);
+    return position + (uint64_t)(data - here);
+}
+
 enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
                                struct lc_record *record)
 {
     uint64_t head = lc_ring_head(ring);
     while (*position < head) {
+        if (ring->dead && (*position % HOLE_BYTES == 0 || *position == ring->tail))
+            *position = skip_hole(ring, *position);
+        if (*position >= head)
+            break;
         struct slot *slot = slot_at(ring, *position);
         uint64_t header = atomic_load_explicit(&slot->header, memory_order_acquire);
         uint64_t bytes = header & LENGTH_MASK, state = header - bytes;
@@ -374,14 +394,23 @@ enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
     return LC_RING_EMPTY;
 }
 
+static void hand_back(struct lc_ring *ring, uint64_t to)
+{
+    ring->freed = to;
+    atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
+}
+
 /* Zeroes acknowledged space and hands it to the writers. What lies far into a large file gives its
  * blocks back at once, in whole chunks, so that a large ring costs what is in it; the first part
  * keeps them, so that an ordinary ring costs no system calls. */
-static void hand_back(struct lc_ring *ring)
+static void recycle(struct lc_ring *ring)
 {
     uint64_t from = ring->freed, to = ring->tail, start = from & (ring->capacity - 1);
     if (start < KEEP_BYTES) {
+        uint64_t end = start + (to - from) < ring->capacity ? start + (to - from) : ring->capacity;
         memset(ring->data + start, 0, (size_t)(to - from));
+        if (end > ring->touched)
+            ring->touched = end;
     } else {
         to -= to % LC_RING_CHUNK;
         if (to <= from)
@@ -389,49 +418,68 @@ static void hand_back(struct lc_ring *ring)
         punch(ring, from, to);
     }
     CRASH_POINT();
-    ring->freed = to;
-    atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
+    hand_back(ring, to);
 }
 
 void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence)
 {
     publish(ring, position, sequence);
     if (!ring->dead) /* else nobody writes there any more */
-        hand_back(ring);
+        recycle(ring);
 }
 
-bool lc_ring_seal(struct lc_ring *ring)
+/* Takes the next `bytes` of the empty ring for the reader, as a writer would, and acknowledges
+ * them. False when a writer was faster, or the ring is not empty. Nobody else is in there until it
+ * is handed back. */
+static bool pass_over(struct lc_ring *ring, uint64_t bytes)
 {
-    /* As in lc_ring_trim(): no claim that begins now can succeed, and moving head makes those fail
-     * that have begun. */
     uint64_t head = ring->tail;
-    atomic_store(&ring->free_to, 0);
+    if (!atomic_compare_exchange_strong(&ring->header->head, &head, head + bytes))
+        return false;
     CRASH_POINT();
-    return atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
+    publish(ring, ring->tail + bytes, ring->sequence);
+    return true;
+}
+
+bool lc_ring_rewind(struct lc_ring *ring)
+{
+    uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
+    if (offset < WINDOW_BYTES || !pass_over(ring, ring->capacity - offset))
+        return false;
+    if (ring->freed < from)
+        punch(ring, ring->freed, from);
+    CRASH_POINT();
+    hand_back(ring, ring->tail);
+    return true;
 }
 
 bool lc_ring_trim(struct lc_ring *ring)
 {
-    uint64_t head = ring->tail, end;
-    uint64_t reserved = atomic_load(&ring->reserved_to);
-    end = reserved + LC_RING_CHUNK;
-    if (head - ring->trimmed < TRIM_BYTES || end > ring->freed + ring->capacity ||
-        lc_ring_head(ring) != head || reserve(ring, reserved, end) != 0)
+    uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
+    if (ring->touched <= WINDOW_BYTES)
         return false;
-    /* Writers must keep out of what is punched. The lower limit holds for every claim that begins
-     * now; moving head makes those fail that have read the old limit. */
-    atomic_store(&ring->free_to, end);
+    if (ring->walked_to != from && offset >= WINDOW_BYTES)
+        return lc_ring_rewind(ring); /* to begin at the beginning */
+    uint64_t piece = LC_RING_CHUNK - offset % LC_RING_CHUNK;
+    if (!pass_over(ring, piece))
+        return false;
+    if (offset >= WINDOW_BYTES)
+        punch(ring, from, from + piece);
     CRASH_POINT();
-    bool alone = atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
-    if (alone) {
-        CRASH_POINT();
-        /* A writer that had reserved the same chunk finds the value that it wanted to store. */
-        atomic_compare_exchange_strong(&ring->reserved_to, &reserved, end);
-        publish(ring, head + 8, ring->sequence);
-        punch(ring, end, ring->tail + ring->capacity);
-        ring->trimmed = ring->freed = ring->tail;
-        CRASH_POINT();
+    hand_back(ring, ring->tail);
+    ring->walked_to = ring->tail;
+    if (offset + piece >= ring->touched) {
+        ring->touched = WINDOW_BYTES;
+        lc_ring_rewind(ring);
     }
-    atomic_store_explicit(&ring->free_to, ring->freed + ring->capacity, memory_order_release);
-    return alone;
+    return true;
+}
+
+bool lc_ring_seal(struct lc_ring *ring)
+{
+    /* No claim that begins now can succeed, and moving head makes those fail that have begun. */
+    uint64_t head = ring->tail;
+    atomic_store(&ring->free_to, 0);
+    CRASH_POINT();
+    return atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
 }

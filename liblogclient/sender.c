@@ -312,12 +312,14 @@ static bool due(struct lc_sender *s, int64_t now)
 static void rest(struct lc_sender *s, int64_t now)
 {
     logclient_t *c = s->client;
-    const struct lc_ring *ring = s->own.ring;
+    struct lc_ring *ring = &c->ring;
     if (lc_ring_head(ring) > ring->tail)
         s->busy_ms = now;
-    else if (lc_ring_trim(&c->ring))
+    else if (lc_ring_rewind(ring))
         publish_progress(c);
     if (now - s->busy_ms >= SLEEP_AFTER_MS) {
+        while (lc_ring_trim(ring))
+            publish_progress(c);
         /* Sequentially consistent, like head in lc_ring_write(): either we see the record, or its
          * writer sees that we sleep. */
         atomic_store(&c->sleeping, true);

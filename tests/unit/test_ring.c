@@ -166,6 +166,7 @@ static void many_writers_lose_nothing_and_keep_their_order(void **state)
         struct lc_record got;
         uint64_t position = ring->tail;
         if (lc_ring_read(ring, &position, &got) != LC_RING_RECORD) {
+            lc_ring_rewind(ring);
             lc_ring_trim(ring);
             sched_yield();
             continue;
@@ -218,11 +219,66 @@ static void an_idle_ring_gives_its_blocks_back(void **state)
     assert_int_equal(lc_ring_create_anonymous(&ring, 64 << 20), 0);
     pump(&ring, 32 << 20, &sequence);
     assert_true(blocks(&ring) > 30 << 20);
-    lc_ring_trim(&ring);
+    int steps = 0;
+    while (lc_ring_trim(&ring))
+        assert_true(++steps < 1000);
     assert_true(blocks(&ring) < 2 << 20);
+    assert_false(lc_ring_rewind(&ring)); /* it is at the beginning */
     /* It goes on as before, and through the place where it was trimmed. */
     pump(&ring, 128 << 20, &sequence);
     assert_int_equal(ring.sequence, sequence);
+    lc_ring_close(&ring);
+}
+
+static void an_ordinary_load_stays_at_the_beginning(void **state)
+{
+    struct lc_ring ring;
+    uint64_t sequence = 1;
+    (void)state;
+    assert_int_equal(lc_ring_create_anonymous(&ring, 64 << 20), 0);
+    for (int i = 0; i < 2000; i++) {
+        pump(&ring, 100000, &sequence);
+        lc_ring_rewind(&ring);
+    }
+    assert_true(ring.tail > (uint64_t)200 << 20);
+    assert_true(blocks(&ring) <= 1 << 20);
+    lc_ring_close(&ring);
+}
+
+static void *log_in_bursts(void *arg)
+{
+    struct lc_ring *ring = arg;
+    for (int i = 0; i < 3000; i++)
+        while (put(ring, "a record in a ring that is being trimmed") == EAGAIN)
+            return NULL; /* there is always room */
+    return ring;
+}
+
+/* A trim that kept writers out refused records right after a second of silence. */
+static void a_trim_keeps_no_writer_out(void **state)
+{
+    struct lc_ring ring;
+    uint64_t sequence = 1;
+    (void)state;
+    assert_int_equal(lc_ring_create_anonymous(&ring, 16 << 20), 0);
+    for (int round = 0; round < 20; round++) {
+        pthread_t thread;
+        void *result;
+        pump(&ring, 12 << 20, &sequence);
+        assert_int_equal(pthread_create(&thread, NULL, log_in_bursts, &ring), 0);
+        for (uint64_t end = sequence + 3000; sequence < end;) {
+            struct lc_record got;
+            uint64_t position = ring.tail;
+            if (lc_ring_read(&ring, &position, &got) == LC_RING_RECORD) {
+                assert_int_equal(got.message.n, 40);
+                lc_ring_acknowledge(&ring, position, ++sequence);
+            } else {
+                lc_ring_trim(&ring);
+            }
+        }
+        pthread_join(thread, &result);
+        assert_non_null(result);
+    }
     lc_ring_close(&ring);
 }
 
@@ -402,6 +458,8 @@ int main(void)
         WITH_RING(a_record_larger_than_a_chunk_fits),
         WITH_RING(many_writers_lose_nothing_and_keep_their_order),
         cmocka_unit_test(an_idle_ring_gives_its_blocks_back),
+        cmocka_unit_test(an_ordinary_load_stays_at_the_beginning),
+        cmocka_unit_test(a_trim_keeps_no_writer_out),
         cmocka_unit_test(a_large_ring_costs_what_is_in_it),
         WITH_RING(a_sealed_ring_takes_nothing),
         WITH_RING(holes_hold_up_the_living_and_not_the_heir),

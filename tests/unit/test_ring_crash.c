@@ -118,8 +118,9 @@ static void own(void)
         drain(&ring, 3, 2 + (size_t)round % 3);
     }
     drain(&ring, 100, 7);
-    ring.trimmed = ring.tail - ((uint64_t)8 << 20); /* so that there is something to trim */
-    lc_ring_trim(&ring);
+    lc_ring_rewind(&ring);
+    while (lc_ring_trim(&ring))
+        ;
     for (int i = 0; i < 5; i++)
         send_one(&ring, id++);
     drain(&ring, 2, 2);
