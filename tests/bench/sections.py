@@ -220,7 +220,7 @@ def wait_still(pid):
     seen = []
 
     def still():
-        seen.append(memory_kib(pid)["Pss"])
+        seen.append(memory_kib(pid)["Pss_Dirty"])  # not what it shares with processes that come and go
         return len(seen) > 20 and len(set(seen[-20:])) == 1
     pipeline.wait_until(still, "the client's memory to come to rest", 30)
     return memory_kib(pid)
