@@ -16,6 +16,7 @@
 
 #define SUFFIX_RING "ring"
 #define SUFFIX_TMP  "tmp"
+#define ATTEMPTS    100 /* to make a ring while others search */
 
 /* ---- the directory ---- */
 
@@ -96,7 +97,7 @@ static int finish_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity,
     return error;
 }
 
-int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char name[LC_RING_NAME_MAX])
+static int create(int dir, struct lc_ring *ring, uint64_t capacity, char name[LC_RING_NAME_MAX])
 {
     char tmp[LC_RING_NAME_MAX];
     int error = random_name(tmp);
@@ -110,6 +111,18 @@ int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char nam
     if (error != 0) {
         unlinkat(dir, tmp, 0);
         close(fd);
+    }
+    return error;
+}
+
+int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char name[LC_RING_NAME_MAX])
+{
+    int error = 0;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        error = create(dir, ring, capacity, name);
+        /* A search that came between open and flock took the file for one that was left behind. */
+        if (error != EWOULDBLOCK && error != ENOENT)
+            break;
     }
     return error;
 }
