@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,9 +56,18 @@ static void fail(struct lc_http *http, const char *what, const char *detail)
 
 static void disconnect(struct lc_http *http)
 {
-    if (http->connection != NULL)
-        evhttp_connection_free(http->connection);
-    http->connection = NULL;
+    struct evhttp_connection *connection = http->connection;
+    http->connection = NULL; /* first: a child forked meanwhile looks at it */
+    if (connection != NULL)
+        evhttp_connection_free(connection);
+}
+
+/* libevent opens the socket without SOCK_CLOEXEC; a program that is executed must not get it. */
+static void close_on_exec(const struct lc_http *http)
+{
+    int fd = lc_http_fd(http);
+    if (fd >= 0)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /* ---- evhttp's ways to end a request ---- */
@@ -98,6 +108,7 @@ static void on_answer(struct evhttp_request *request, void *arg)
         fail(http, "the request failed", "");
         return;
     }
+    close_on_exec(http); /* connected since the request was made, if a name had to be resolved */
     int status = evhttp_request_get_response_code(request);
     if (status == 0) {
         int error = EVUTIL_SOCKET_ERROR();
@@ -262,6 +273,7 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     /* Owns the request from here, also when it fails; on_answer() may run inside. */
     if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
         fail(http, "connecting failed", "");
+    close_on_exec(http);
 }
 
 int lc_http_fd(const struct lc_http *http)
