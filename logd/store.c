@@ -17,6 +17,10 @@
 /* Batches that are kept for the next request: how many, and up to which size each. */
 #define FREE_BATCHES_MAX     64
 #define FREE_BATCH_BYTES_MAX 65536
+/* Small batches that come in one turn of the event loop share a command: each of up to this size,
+ * together up to that. */
+#define GATHER_EACH_MAX 4096
+#define GATHER_ALL_MAX  65536
 
 struct store {
     struct store_config config;
@@ -29,6 +33,9 @@ struct store {
     bool was_ready;         /* connected before */
     struct batch *free_list;
     size_t free_count;
+    struct batch
+        *gathered;        /* the first batch of the command being gathered; the others hang on it */
+    struct event *gather; /* sends it when all requests of this turn have been read */
 };
 
 /* ---- Batches ---- */
@@ -49,6 +56,7 @@ struct batch *store_batch(struct store *s)
     }
     b->args.len = s->room;
     b->count = 0;
+    b->next = NULL;
     b->producer = (struct producer){0};
     return b;
 }
@@ -117,15 +125,19 @@ static void count_outcome(struct stats *stats, const struct batch *b, const stru
                   b->producer.id, o->gap, b->producer.first, suppressed);
 }
 
+/* Finishes a command: the batch that carries it, and those that were gathered into it. */
 static void finish(struct batch *b, const struct store_outcome *o)
 {
     struct stats *stats = b->store->config.stats;
-    stats->in_flight_bytes -= b->bytes;
-    stats->in_flight_batches--;
-    count_outcome(stats, b, o);
-    if (b->done != NULL)
-        b->done(b->arg, b, o);
-    store_discard(b);
+    for (struct batch *next; b != NULL; b = next) {
+        next = b->next;
+        stats->in_flight_bytes -= b->bytes;
+        stats->in_flight_batches--;
+        count_outcome(stats, b, o);
+        if (b->done != NULL)
+            b->done(b->arg, b, o);
+        store_discard(b);
+    }
 }
 
 static void finish_failed(struct batch *b, const struct failure *f)
@@ -153,7 +165,7 @@ static bool is_outcome(const struct redis_reply *reply, const struct batch *b)
     const struct redis_reply *fresh = reply_at(reply, 0);
     const struct redis_reply *gap = reply_at(reply, 1);
     return reply_type(fresh) == REPLY_INTEGER && reply_type(gap) == REPLY_INTEGER &&
-           reply_integer(fresh) >= 0 && reply_integer(fresh) <= (int64_t)b->count &&
+           reply_integer(fresh) >= 0 && reply_integer(fresh) <= (int64_t)b->records &&
            reply_integer(gap) >= 0;
 }
 
@@ -177,7 +189,7 @@ static void on_reply(const struct redis_reply *reply, void *arg)
         finish_refused(b, reply);
     } else if (is_outcome(reply, b)) {
         size_t fresh = (size_t)reply_integer(reply_at(reply, 0));
-        finish(b, &(struct store_outcome){.duplicates = b->count - fresh,
+        finish(b, &(struct store_outcome){.duplicates = b->records - fresh,
                                           .gap = reply_integer(reply_at(reply, 1))});
     } else {
         redis_link_reset(b->store->link, "Redis answered the script with something else");
@@ -194,7 +206,7 @@ static void write_prefix(struct store *s, const struct batch *b, bool whole_scri
     struct buf *out = &s->prefix;
     bool has_producer = b->producer.id[0] != '\0';
     buf_clear(out);
-    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * b->count);
+    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * b->records);
     resp_arg_str(out, whole_script ? "EVAL" : "EVALSHA");
     resp_arg_str(out, whole_script ? store_script : s->sha);
     resp_arg_int(out, has_producer ? 2 : 1);
@@ -251,6 +263,47 @@ bool store_open(struct store *s, struct failure *f)
     return true;
 }
 
+/* ---- Gathering ---- */
+
+static void send_gathered(struct store *s)
+{
+    struct batch *b = s->gathered;
+    struct failure f;
+    s->gathered = NULL;
+    if (b == NULL || send_command(b, s->sha[0] == '\0'))
+        return;
+    failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
+    finish_failed(b, &f);
+}
+
+static void on_gather(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    send_gathered(arg);
+}
+
+/* Adds the batch to the command being gathered. False when there is no memory for it. */
+static bool gather(struct batch *b)
+{
+    struct store *s = b->store;
+    if (s->gathered != NULL && s->gathered->args.len + b->args.len > GATHER_ALL_MAX)
+        send_gathered(s);
+    struct batch *carrier = s->gathered;
+    if (carrier == NULL) {
+        s->gathered = b;
+        event_active(s->gather, EV_TIMEOUT, 0);
+        return true;
+    }
+    size_t n = b->args.len - s->room;
+    if (!buf_reserve(&carrier->args, n))
+        return false;
+    buf_add(&carrier->args, b->args.data + s->room, n);
+    carrier->records += b->records;
+    b->next = carrier->next;
+    carrier->next = b;
+    return true;
+}
+
 bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure *f)
 {
     struct store *s = b->store;
@@ -258,13 +311,16 @@ bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure 
     b->done = done;
     b->arg = arg;
     b->bytes = b->args.len;
+    b->records = b->count;
     if (!store_open(s, f))
         return false;
     if (stats->in_flight_bytes > 0 && stats->in_flight_bytes + b->bytes > s->config.max_in_flight) {
         set_full(s, f);
         return false;
     }
-    if (!send_command(b, s->sha[0] == '\0')) {
+    /* One that compares sequence numbers needs a command of its own. */
+    bool small = b->producer.id[0] == '\0' && b->bytes <= s->room + GATHER_EACH_MAX;
+    if (small ? !gather(b) : !send_command(b, s->sha[0] == '\0')) {
         failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
         return false;
     }
@@ -354,7 +410,8 @@ struct store *store_new(struct event_base *base, const struct store_config *conf
     snprintf(s->trouble, sizeof(s->trouble), "Redis at %s is not connected yet",
              config->url->shown);
     s->watch = watch_new(base, config->stream, on_look, s);
-    if (s->watch != NULL)
+    s->gather = event_new(base, -1, 0, on_gather, s);
+    if (s->watch != NULL && s->gather != NULL)
         s->link = redis_link_new(base,
                                  &(struct redis_link_config){
                                      .url = config->url,
@@ -364,20 +421,23 @@ struct store *store_new(struct event_base *base, const struct store_config *conf
                                      .backoff_max_ms = BACKOFF_MAX_MS,
                                  },
                                  &events, s);
-    if (s->link == NULL) {
-        watch_free(s->watch);
-        free(s);
-        return NULL;
-    }
-    return s;
+    if (s->link != NULL)
+        return s;
+    store_free(s);
+    return NULL;
 }
 
 void store_free(struct store *s)
 {
     if (s == NULL)
         return;
-    watch_stop(s->watch);
-    redis_link_free(s->link);
+    if (s->link != NULL) {
+        watch_stop(s->watch);
+        send_gathered(s);
+        redis_link_free(s->link);
+    }
+    if (s->gather != NULL)
+        event_free(s->gather);
     watch_free(s->watch);
     for (struct batch *b = s->free_list, *next; b != NULL; b = next) {
         next = b->next_free;

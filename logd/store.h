@@ -1,4 +1,5 @@
-/* store.h: batches of records go into Redis, each with one call of one script, many at a time.
+/* store.h: batches of records go into Redis, each with one call of one script, many at a time;
+ * small ones without a producer share a call.
  *
  * It owns the connection to Redis and knows whether Redis takes writes. */
 #ifndef LOGD_STORE_H
@@ -49,7 +50,9 @@ struct batch {
     store_done_cb *done; /* NULL: nobody waits any more */
     void *arg;
     struct store *store;
-    size_t bytes; /* counted as in flight */
+    size_t bytes;   /* counted as in flight */
+    size_t records; /* in the command that the batch carries: its own, and those gathered into it */
+    struct batch *next; /* gathered into the same command */
     struct batch *next_free;
 };
 
