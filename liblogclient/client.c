@@ -212,6 +212,20 @@ static void unregister(logclient_t *c)
     pthread_mutex_unlock(&registry_lock);
 }
 
+/* exit(3) runs the functions of atexit(3) before all destructors, dlclose(3) runs those of the
+ * library after its destructors without a priority: that tells one from the other. */
+static bool exiting, unloading;
+
+static void note_exit(void)
+{
+    exiting = true;
+}
+
+__attribute__((destructor)) static void note_unload(void)
+{
+    unloading = !exiting;
+}
+
 /* The default client: made once, by whoever comes first. */
 static pthread_mutex_t default_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static logclient_t *_Atomic default_client;
@@ -231,6 +245,8 @@ static logclient_t *make_default(void)
         c = options == NULL ? NULL : new_client(options);
         if (options == NULL)
             errno = EINVAL;
+        if (c != NULL)
+            atexit(note_exit);
         atomic_store(&default_client, c);
     }
     error = errno;
@@ -260,6 +276,16 @@ static void shut_down(logclient_t *c)
     lc_sender_stop(c);
 }
 
+/* After the sender has ended. */
+static void destroy(logclient_t *c)
+{
+    close_ring(c);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->progress);
+    logclient_options_free(c->options);
+    free(c);
+}
+
 void logclient_free(logclient_t *client)
 {
     if (client == NULL)
@@ -270,23 +296,21 @@ void logclient_free(logclient_t *client)
     }
     unregister(client);
     shut_down(client);
-    close_ring(client);
-    pthread_mutex_destroy(&client->lock);
-    pthread_cond_destroy(&client->progress);
-    logclient_options_free(client->options);
-    free(client);
+    destroy(client);
 }
 
-/* At exit, after the program's own atexit handlers and destructors, and at dlclose(3). The ring
- * stays mapped while other threads may still call: what they write before the ring is sealed is
- * found in its file by the next process; after that their calls fail. */
+/* At exit, after the program's own atexit handlers and destructors, and at dlclose(3). At exit the
+ * ring stays mapped, since other threads may still call: what they write before the ring is sealed
+ * is found in its file by the next process; after that their calls fail. */
 __attribute__((destructor(101))) static void at_exit(void)
 {
     logclient_t *c = atomic_load(&default_client);
     if (c == NULL || !is_current(c))
         return;
     shut_down(c);
-    if (lc_ring_seal(&c->ring) && c->name[0] != '\0')
+    if (unloading)
+        destroy(c);
+    else if (lc_ring_seal(&c->ring) && c->name[0] != '\0')
         unlinkat(c->dir, c->name, 0);
 }
 
