@@ -128,6 +128,7 @@ int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity)
     struct lc_ring_header *h = ring->header;
     if (getrandom(h->producer, sizeof(h->producer), 0) != (ssize_t)sizeof(h->producer)) {
         error = errno;
+        ring->fd = -1; /* the caller keeps it */
         lc_ring_close(ring);
         return error;
     }
