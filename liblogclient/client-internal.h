@@ -51,8 +51,14 @@ int lc_sender_start(logclient_t *client);
 /* Ends the thread at once, whatever is under way, and frees the sender. */
 void lc_sender_stop(logclient_t *client);
 
-/* For the child of a fork: closes the descriptors that it shares with its parent's sender. */
+/* For the child of a fork: lets go of the descriptors and rings that it shares with its parent's
+ * sender. */
 void lc_sender_close_inherited(struct lc_sender *sender);
+
+/* Between these no child is forked, so that none gets a descriptor, and with it a lock, that it
+ * does not know of. Not to be held in a call of the error callback. */
+void lc_hold_forks(void);
+void lc_allow_forks(void);
 
 /* Wakes the sender when it sleeps. Async-signal-safe; keeps errno. */
 void lc_wake(logclient_t *client);

@@ -90,12 +90,12 @@ static int start(logclient_t *c)
 
 /* ---- fork ---- */
 
-static void before_fork(void)
+void lc_hold_forks(void)
 {
     pthread_mutex_lock(&registry_lock);
 }
 
-static void after_fork_in_parent(void)
+void lc_allow_forks(void)
 {
     pthread_mutex_unlock(&registry_lock);
 }
@@ -121,7 +121,7 @@ static void after_fork_in_child(void)
 
 static void install_fork_handlers(void)
 {
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    pthread_atfork(lc_hold_forks, lc_allow_forks, after_fork_in_child);
 }
 
 static int init_condition(pthread_cond_t *condition)

@@ -76,6 +76,21 @@ static int random_name(char name[LC_RING_NAME_MAX])
     return 0;
 }
 
+/* Makes the ring in the file fd, whose name is tmp. A mapping keeps the file description that it
+ * was made with, and a forked child keeps the mapping; so that it does not keep the lock as well,
+ * the mapping has a description of its own. */
+static int map_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp)
+{
+    int second = openat(dir, tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (second < 0)
+        return errno;
+    int error = lc_ring_create(ring, second, capacity);
+    close(second);
+    if (error == 0)
+        ring->fd = fd;
+    return error;
+}
+
 /* Fills the new file fd; on success it has its final name. */
 static int finish_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp,
                        char name[LC_RING_NAME_MAX])
@@ -83,7 +98,7 @@ static int finish_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity,
     char hex[LC_PRODUCER_HEX + 1];
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return errno;
-    int error = lc_ring_create(ring, fd, capacity);
+    int error = map_file(dir, fd, ring, capacity, tmp);
     if (error != 0)
         return error;
     lc_ring_producer(ring, hex);

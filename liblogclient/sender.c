@@ -117,10 +117,12 @@ static void release(struct lc_sender *s, struct source *source, enum lc_ring_rea
                  source->name);
         report(s, LOGCLIENT_RING_DAMAGED, text);
     }
+    lc_hold_forks();
     lc_ring_close(source->ring);
     for (int i = 0; i < s->adopted_count; i++)
         if (s->adopted[i] == source)
             s->adopted[i] = s->adopted[--s->adopted_count];
+    lc_allow_forks();
     free(source);
     if (s->adopted_count == 0 && why != LC_RING_BUSY)
         arm(s->adopt, 0); /* there may be more than fitted */
@@ -400,31 +402,45 @@ static void take(struct lc_sender *s, const struct lc_ring *ring, const char *na
     s->adopted[s->adopted_count++] = source;
 }
 
+/* Takes rings until there are no more, or until one is damaged: its name is in `name` then. False
+ * when another process is searching. */
+static bool search(struct lc_sender *s, char name[LC_RING_NAME_MAX], enum lc_adopt *found)
+{
+    struct lc_adoption adoption;
+    struct lc_ring ring;
+    if (!lc_adoption_begin(&adoption, s->client->dir))
+        return false;
+    *found = LC_ADOPT_NONE;
+    while (s->adopted_count < ADOPTED_MAX &&
+           (*found = lc_adoption_next(&adoption, &ring, name)) == LC_ADOPT_RING)
+        take(s, &ring, name);
+    lc_adoption_end(&adoption);
+    return true;
+}
+
 static void on_adopt(evutil_socket_t fd, short what, void *arg)
 {
     struct lc_sender *s = arg;
-    struct lc_adoption search;
-    struct lc_ring ring;
+    enum lc_adopt found;
     char name[LC_RING_NAME_MAX], text[2 * LC_RING_NAME_MAX + 80];
     (void)fd, (void)what;
     arm(s->adopt, ADOPT_EVERY_MS);
-    if (s->adopted_count == ADOPTED_MAX || !lc_adoption_begin(&search, s->client->dir))
+    if (s->adopted_count == ADOPTED_MAX)
         return;
-    enum lc_adopt found;
-    while (s->adopted_count < ADOPTED_MAX &&
-           (found = lc_adoption_next(&search, &ring, name)) != LC_ADOPT_NONE) {
-        if (found == LC_ADOPT_RING) {
-            take(s, &ring, name);
-            continue;
-        }
+    lc_hold_forks();
+    bool searched = search(s, name, &found);
+    lc_allow_forks();
+    if (!searched)
+        return;
+    if (found == LC_ADOPT_DAMAGED) {
         atomic_fetch_add(&s->client->count.damaged, 1);
         snprintf(text, sizeof(text), "ring %s cannot be read; moved to %s.damaged", name, name);
         report(s, LOGCLIENT_RING_DAMAGED, text);
+        arm(s->adopt, 0); /* on with the search */
     }
-    lc_adoption_end(&search);
     if (s->adopted_count > 0)
         step(s);
-    else
+    else if (found == LC_ADOPT_NONE)
         atomic_fetch_add(&s->client->count.idle_searches, 1);
 }
 
@@ -544,7 +560,11 @@ void lc_sender_stop(logclient_t *client)
 
 void lc_sender_close_inherited(struct lc_sender *s)
 {
-    int fd = s == NULL ? -1 : lc_http_fd(s->http);
+    if (s == NULL)
+        return;
+    int fd = lc_http_fd(s->http);
     if (fd >= 0)
         close(fd);
+    for (int i = 0; i < s->adopted_count; i++)
+        lc_ring_close(&s->adopted[i]->adopted);
 }
