@@ -132,7 +132,7 @@ $(CRASH_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/unit/%.c $(patsubst %
 $(BUILD)/tests/%: tests/e2e/%.c $(BUILD)/liblogclient.so
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) -o $@ $< \
-	    -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
+	    -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
 
 unit: $(addprefix $(BUILD)/tests/,$(UNIT)) ## unit tests
 	@set -e; for t in $(abspath $^); do $$t; done
