@@ -1,0 +1,186 @@
+"""What a program may do to itself while it logs: fork, exec, exit, be interrupted, unload the library (logclient.h, "Send")."""
+import collections
+import fcntl
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from pipeline import Process, messages, program, read_lines, wait_until
+
+
+@pytest.fixture
+def scenario(box, redis, logd):
+    """Runs a scenario of process.c to its end, or starts it; gives the Process, whose accepted() are what it listed."""
+    def run(*args, wait=True, env=None, seconds=60.0, stdin=subprocess.DEVNULL):
+        path = box.path("accepted")
+        settings = {"LOGCLIENT_URL": logd.url, "LOGCLIENT_RING_DIR": box.ring_dir, **(env or {})}
+        p = Process(box, "process", [program("tests/process"), path, *map(str, args)], settings, stdin=stdin)
+        p.graceful = False
+        p.accepted = lambda: [line.decode() for line in read_lines(path)]
+        p.spawn()
+        if wait:
+            assert p.wait(seconds) == 0, p.stderr()
+        return p
+    return run
+
+
+def adopt(box, logd):
+    """Delivers what dead processes have left."""
+    done = box.run("drain", [program("logsend"), "--url", logd.url, "--drain", box.ring_dir])
+    assert done.popen.returncode == 0, done.stderr()
+    assert [n for n in os.listdir(box.ring_dir) if n != "adopt.lock"] == []
+
+
+def stored_once(redis, accepted, unlisted=0):
+    """Each accepted record once; `unlisted`: threads that may have died between the call and the list."""
+    stored = collections.Counter(messages(redis))
+    assert [m for m, n in stored.items() if n != 1] == []
+    assert [m for m in accepted if m not in stored] == []
+    assert len(stored) <= len(accepted) + unlisted
+
+
+def locked(path):
+    """Whether the ring file has an owner."""
+    with open(path) as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+def counts(process, name):
+    return re.search(rf"^{name}: (.*)$", process.stdout(), re.M).group(1)
+
+
+# ---- fork, exec, spawn ----
+
+@pytest.mark.forks_threads
+def test_a_thousand_forks(box, redis, logd, scenario):
+    """Every fifth child ends by _exit(2), and leaves its ring to others."""
+    p = scenario("forks", 1000, 3, 0)
+    assert counts(p, "before") == counts(p, "after")
+    adopt(box, logd)
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 100 + 1000 + 3000
+
+
+@pytest.mark.forks_threads
+def test_forks_while_other_threads_log(box, redis, logd, scenario):
+    p = scenario("forks", 100, 3, 4)
+    assert counts(p, "before") == counts(p, "after")
+    adopt(box, logd)
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) > 100 + 100 + 300
+
+
+@pytest.mark.forks_threads
+def test_child_that_outlives_its_parent_owns_no_ring(box, redis, logd, scenario):
+    """Its parent had a ring of its own, and one that it had adopted: after its death both are left to others."""
+    assert logd.stop() == 0
+    killed = box.producer(logd, "--records", 10, "--tag", "killed", "--hold", stdin=subprocess.PIPE)
+    wait_until(lambda: len(killed.accepted()) == 10, "the records")
+    killed.kill()
+    left, = (box.path("rings/" + n) for n in os.listdir(box.ring_dir) if n.endswith(".ring"))
+    parent = scenario("orphan", wait=False, stdin=subprocess.PIPE)
+    wait_until(lambda: locked(left), "the adoption")
+    parent.popen.stdin.write(b"\n")
+    parent.popen.stdin.flush()
+    orphan = int(parent.wait_output(r"^orphan: (\d+)").group(1))
+    try:
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.popen.wait()
+        logd.start()
+        adopt(box, logd)
+        os.kill(orphan, 0)
+        stored_once(redis, killed.accepted() + parent.accepted())
+        assert redis.length() == 110
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+
+
+def test_exec_of_another_program(box, redis, logd, scenario):
+    """It gets none of the library's descriptors, and adopts the ring of the program that it has replaced."""
+    p = scenario("exec")
+    assert "fd " not in p.stdout()
+    adopt(box, logd)
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 2010
+
+
+def test_programs_that_are_spawned(box, redis, logd, scenario):
+    p = scenario("spawn", 20)
+    assert "fd " not in p.stdout()
+    assert messages(redis) == p.accepted() == [f"spawn-{n}" for n in range(20)]
+
+
+# ---- signals ----
+
+def test_handler_that_logs_interrupts_the_only_thread_that_logs(box, redis, logd, scenario):
+    p = scenario("signals", 20000, 100)
+    assert int(counts(p, "signals")) > 20
+    stored_once(redis, p.accepted())
+    names = messages(redis)
+    assert [m for m in names if m[:4] == "main"] == [f"main-{n}" for n in range(20000)]
+    assert [m for m in names if m[:6] == "signal"] == [m for m in p.accepted() if m[:6] == "signal"]
+
+
+def test_signals_stay_the_programs_own(box, redis, logd, scenario):
+    p = scenario("dispositions", wait=False)
+    p.wait_output("^ready$")
+    assert p.stdout() == "ready\n"
+    masks = {}
+    for tid in os.listdir(f"/proc/{p.pid}/task"):
+        with open(f"/proc/{p.pid}/task/{tid}/status") as f:
+            status = dict(line.split(":\t", 1) for line in f.read().splitlines())
+        masks[status["Name"]] = int(status["SigBlk"], 16)
+    assert masks["process"] == 0
+    # All but SIGKILL, SIGSTOP, and the two that the C library keeps for itself.
+    free = {signal.SIGKILL, signal.SIGSTOP, 32, 33}
+    assert [n for n in range(1, 65) if not masks["logclient"] >> (n - 1) & 1 and n not in free] == []
+
+
+# ---- the end of the process ----
+
+@pytest.mark.parametrize("first", ["main", "exit"])
+def test_atexit_handlers_and_destructors_log(box, redis, logd, scenario, first):
+    p = scenario("exit", first)
+    last = ["atexit-after-0", "atexit-before-0", "destructor-0"]
+    assert p.accepted() == ([f"main-{n}" for n in range(10)] if first == "main" else []) + last
+    assert messages(redis) == p.accepted()
+    assert os.listdir(box.ring_dir) == ["adopt.lock"]
+
+
+def test_threads_log_on_while_main_returns(box, redis, logd, scenario):
+    p = scenario("return", 4)
+    adopt(box, logd)
+    stored_once(redis, p.accepted(), 4)
+    assert len(p.accepted()) > 1000
+
+
+def test_library_is_loaded_and_unloaded(box, redis, logd):
+    path = box.path("accepted")
+    p = box.run("plugin", [program("tests/plugin"), program("liblogclient.so.1"), path, "50"],
+                env={"LOGCLIENT_URL": logd.url, "LOGCLIENT_RING_DIR": box.ring_dir})
+    assert p.popen.returncode == 0, p.stderr()
+    first, last = p.stdout().splitlines()
+    assert first.split(",")[:2] == last.split(",")[:2], "descriptors or threads are left"
+    first, last = (int(line.split()[-2]) for line in (first, last))
+    assert last - first < 64 << 10, "address space is left"
+    assert messages(redis) == [line.decode() for line in read_lines(path)] == [f"plugin{k}-{n}" for k in range(50) for n in range(10)]
+    assert os.listdir(box.ring_dir) == ["adopt.lock"]
+
+
+# ---- descriptors ----
+
+@pytest.mark.forks_threads
+def test_daemon_that_closes_all_descriptors(box, redis, logd, scenario):
+    foreign = box.path("foreign")
+    p = scenario("daemon", "fork", foreign)
+    assert "flushed: 0" in p.stdout()
+    assert os.path.getsize(foreign) == 0
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 121
