@@ -1,5 +1,6 @@
 """Fixtures: a box of processes for a test, or for all tests of a module."""
 import os
+import signal
 
 import pytest
 
@@ -53,6 +54,9 @@ def server(shared_box):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks_threads: ThreadSanitizer knows no threads in a child of a process with threads")
+    # Started in the background by a shell, we inherit signals as ignored, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config, items):
