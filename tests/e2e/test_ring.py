@@ -1,0 +1,362 @@
+"""Ring files: what a dead process leaves, who delivers it, and what else may lie about (doc/protocol.md, section 6)."""
+import collections
+import json
+import os
+import signal
+import struct
+import subprocess
+
+import pytest
+
+from pipeline import messages, program, wait_until
+from test_client import QUICK, by_thread, conserved
+
+HEADER = 65536
+FALLBACK, DAMAGED = 7, 8  # logclient_status_t
+
+
+def start_holding(box, logd, tag, count, *args, threads=1, env=None):
+    """A producer that has logged, and now waits for the end of its input."""
+    p = box.producer(logd, "--threads", threads, "--records", count, "--tag", tag, "--hold", *QUICK, *args, env=env,
+                     stdin=subprocess.PIPE)
+    wait_until(lambda: len(p.accepted()) == threads * count, "the records to be accepted")
+    return p
+
+
+def left_behind(box, logd, tag, count=1000, **kw):
+    """A producer that is killed while logd is away; its records are in its ring."""
+    p = start_holding(box, logd, tag, count, **kw)
+    p.kill()
+    return p
+
+
+def start_adopter(box, logd, *args, env=None):
+    return start_holding(box, logd, "adopter", 1, *args, env=env)
+
+
+def finish(p):
+    p.popen.stdin.close()
+    return conserved(p.finish())
+
+
+def files(box, suffix=""):
+    return sorted(n for n in os.listdir(box.ring_dir) if n.endswith(suffix) and n != "adopt.lock")
+
+
+def wait_adopted(box, living=1, seconds=10):
+    """Until there are no rings but those of living processes."""
+    wait_until(lambda: len(files(box, ".ring")) == living, lambda: f"the adoption; there are {files(box)}", seconds)
+
+
+def queued(redis, tag):
+    return [m for m in messages(redis) if m.startswith(tag)]
+
+
+# ---- Adoption ----
+
+def test_next_process_delivers_what_was_left(box, redis, logd):
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 1000, threads=3)
+    assert len(files(box, ".ring")) == 1 and not files(box, ".tmp")
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_adopted(box)
+    assert finish(adopter)["adopted"] == 3000
+    stored = queued(redis, "killed")
+    assert collections.Counter(stored) == collections.Counter(killed.accepted())
+    assert all(numbers == list(range(1000)) for numbers in by_thread(stored).values())
+    assert files(box) == []
+    assert logd.metrics()["logd_records_duplicate_total"] == logd.metrics()["logd_sequence_gap_records_total"] == 0
+
+
+def test_process_that_runs_already_delivers_what_others_leave(box, redis, logd):
+    watcher = start_adopter(box, logd)
+    wait_until(lambda: redis.length() == 1, "the watcher")
+    logd.signal(signal.SIGSTOP)
+    killed = left_behind(box, logd, "killed")
+    logd.signal(signal.SIGCONT)
+    wait_adopted(box, seconds=8)
+    assert queued(redis, "killed") == killed.accepted()
+    assert finish(watcher)["delivered"] == 1
+    assert files(box) == []
+
+
+def test_adoption_can_be_switched_off(box, redis, logd):
+    assert logd.stop() == 0
+    left_behind(box, logd, "killed")
+    ring = files(box, ".ring")
+    logd.start()
+    other = box.producer(logd, "--records", 5000, "--tag", "other", "--set", "adopt=off")
+    assert conserved(other.finish())["adopted"] == 0
+    assert files(box) == ring and queued(redis, "killed") == []
+
+
+def test_no_ring_is_drained_by_two(box, redis, logd):
+    """Many rings, many processes that start at the same time: each record once, and none is sent twice."""
+    assert logd.stop() == 0
+    killed = [left_behind(box, logd, f"k{i}-", 300) for i in range(20)]
+    logd.start()
+    adopters = [box.producer(logd, "--records", 1, "--tag", f"adopter{i}", "--hold", *QUICK, stdin=subprocess.PIPE) for i in range(6)]
+    wait_until(lambda: all(a.accepted() for a in adopters), "the processes to start")
+    wait_adopted(box, 6, 20)
+    assert sum(finish(a)["adopted"] for a in adopters) == 6000
+    for k in killed:
+        assert queued(redis, k.accepted()[0].split("-")[0] + "-") == k.accepted()
+    assert logd.metrics()["logd_records_duplicate_total"] == 0
+    assert files(box) == []
+
+
+def test_ring_of_a_stopped_process_is_its_own(box, redis, logd):
+    assert logd.stop() == 0
+    living = start_holding(box, logd, "living", 500)
+    left_behind(box, logd, "killed")
+    living.signal(signal.SIGSTOP)
+    try:
+        logd.start()
+        adopter = start_adopter(box, logd)
+        wait_adopted(box, 2)
+        assert len(queued(redis, "killed")) == 1000
+        assert queued(redis, "living") == []
+    finally:
+        living.signal(signal.SIGCONT)
+    finish(adopter)
+    assert finish(living)["delivered"] == 500
+    assert queued(redis, "living") == living.accepted()
+
+
+def waiting_at(port):
+    """Whether a connection to the port has bytes that nobody has read."""
+    with open("/proc/net/tcp") as f:
+        rows = [line.split() for line in f.readlines()[1:]]
+    return any(int(local.split(":")[1], 16) == port and state == "01" and int(queues.split(":")[1], 16) > 0
+               for _, local, _, state, queues, *_ in rows)
+
+
+def test_batch_in_flight_when_its_process_is_killed(box, redis, logd):
+    """logd stores the batch of a dead process; whoever adopts the ring sends it again: it is stored once."""
+    logd.signal(signal.SIGSTOP)
+    killed = start_holding(box, logd, "killed", 2000)
+    wait_until(lambda: waiting_at(logd.port), "the batch to be in flight")
+    killed.kill()
+    logd.signal(signal.SIGCONT)
+    wait_until(lambda: redis.length() > 0, "the batch")
+    adopter = start_adopter(box, logd)
+    wait_adopted(box)
+    assert finish(adopter)["adopted"] == 2000
+    assert queued(redis, "killed") == killed.accepted()
+    metrics = logd.metrics()
+    assert metrics["logd_records_duplicate_total"] > 0 and metrics["logd_sequence_gap_records_total"] == 0
+
+
+def test_adopters_are_killed_too(box, redis, logd):
+    """A ring goes through many hands."""
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 20000)
+    logd.start()
+    for i in range(8):
+        adopter = start_adopter(box, logd, "--set", "batch_records=50")
+        wait_until(lambda: len(queued(redis, "killed")) > (i + 1) * 500, "some of the records")
+        adopter.kill()
+    last = start_adopter(box, logd)
+    wait_adopted(box)
+    finish(last)
+    assert queued(redis, "killed") == killed.accepted()
+    assert logd.metrics()["logd_sequence_gap_records_total"] == 0
+
+
+# ---- Damage ----
+
+def records_of(path):
+    """Positions in the file of the records of a ring that was never acknowledged nor wrapped."""
+    with open(path, "rb") as f:
+        data = f.read()
+    assert data[:8] == b"LOGRING1"
+    head, = struct.unpack_from("=Q", data, 64)
+    at, positions = HEADER, []
+    while at < HEADER + head:
+        header, = struct.unpack_from("=Q", data, at)
+        if header >> 32 == 2:
+            positions.append(at)
+        at += header & 0xffffffff or 8
+    return positions
+
+
+def patch(path, at, value):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(value)
+
+
+DAMAGE = {
+    "state 3": (4, b"\3"), "state 0 with a length": (4, b"\0"), "length of 0": (0, b"\0\0\0\0"), "length of 20": (0, b"\x14\0\0\0"),
+    "length beyond head": (0, b"\0\0\0\x40"), "length of another record": (0, b"\x18\0\0\0"), "no service": (20, b"\0"),
+    "level 6": (21, b"\6"), "high bits": (7, b"\x80"),
+}
+
+
+@pytest.mark.parametrize("offset, value", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_ring_is_delivered_up_to_the_damage(box, redis, logd, offset, value):
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 600)
+    name, = files(box, ".ring")
+    path = os.path.join(box.ring_dir, name)
+    patch(path, records_of(path)[400] + offset, value)
+    left_behind(box, logd, "whole", 100)
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_adopted(box)
+    wait_until(lambda: adopter.reports() and adopter.reports()[-1][0] == DAMAGED, "the report")
+    stats = finish(adopter)
+    assert (stats["adopted"], stats["damaged"]) == (500, 1)
+    assert queued(redis, "killed") == killed.accepted()[:400]
+    assert files(box) == [name + ".damaged"]
+    assert name in adopter.reports()[-1][1]
+
+
+@pytest.mark.parametrize("damage", [lambda p: os.truncate(p, HEADER), lambda p: patch(p, 0, b"X"), lambda p: patch(p, 64, b"\xff" * 8),
+                                    lambda p: patch(p, 128, b"\xff" * 64), lambda p: patch(p, 16, b"\0" * 8)],
+                         ids=["cut", "magic", "head", "acknowledgements", "capacity"])
+def test_ring_that_cannot_be_read_is_moved_aside(box, redis, logd, damage):
+    assert logd.stop() == 0
+    left_behind(box, logd, "killed", 100)
+    name, = files(box, ".ring")
+    damage(os.path.join(box.ring_dir, name))
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_until(lambda: any(s == DAMAGED and name in t for s, t in adopter.reports()), "the report")
+    assert finish(adopter)["damaged"] == 1
+    assert files(box) == [name + ".damaged"]
+    assert messages(redis) == ["adopter-0-0"]
+
+
+def test_one_acknowledgement_slot_is_enough(box, redis, logd):
+    """A slot that was being written when the process died does not count; the other one does."""
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 100)
+    name, = files(box, ".ring")
+    path = os.path.join(box.ring_dir, name)
+    with open(path, "rb") as f:
+        f.seek(128)
+        slots = [f.read(32), f.read(32)]
+    empty = next(i for i in (0, 1) if not any(slots[i]))
+    patch(path, 128 + 32 * empty, struct.pack("=QQQQ", 9, 8, 7, 6))
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_adopted(box)
+    assert finish(adopter)["damaged"] == 0
+    assert queued(redis, "killed") == killed.accepted()
+
+
+def test_other_things_in_the_directory(box, redis, logd):
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 100)
+    elsewhere = left_behind_elsewhere(box, logd)
+    os.mkdir(box.path("rings/directory.ring"))
+    os.mkfifo(box.path("rings/fifo.ring"))
+    os.symlink(elsewhere, box.path("rings/link.ring"))
+    os.symlink("nowhere", box.path("rings/dangling.ring"))
+    box.write("rings/README", b"text")
+    box.write("rings/ring", b"text")
+    box.write("rings/x.ring.damaged", b"text")
+    box.write("rings/" + "0" * 32 + ".tmp", b"never finished")
+    before = files(box)
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_until(lambda: len([n for n in files(box, ".ring") if len(n) == 37]) == 1, "the adoption")
+    assert finish(adopter)["damaged"] == 0
+    assert queued(redis, "killed") == killed.accepted()
+    gone = [n for n in before if n not in files(box)]
+    assert sorted(gone) == sorted(n for n in before if n.endswith(".tmp") or len(n) == 37)
+    assert os.path.exists(elsewhere) and queued(redis, "elsewhere") == []
+
+
+def left_behind_elsewhere(box, logd):
+    """A ring in another directory; its path."""
+    other = box.path("other")
+    os.mkdir(other, 0o700)
+    left_behind(box, logd, "elsewhere", 10, env={"LOGCLIENT_RING_DIR": other})
+    name, = (n for n in os.listdir(other) if n.endswith(".ring"))
+    return os.path.join(other, name)
+
+
+# ---- Which directory ----
+
+@pytest.fixture
+def runtime(box):
+    path = box.path("runtime")
+    os.mkdir(path, 0o700)
+    return path
+
+
+def run_in(box, logd, runtime):
+    """A producer with the default ring directory: (its statistics, its reports, the directory's files meanwhile)."""
+    p = start_adopter(box, logd, env={"LOGCLIENT_RING_DIR": "", "XDG_RUNTIME_DIR": runtime})
+    directory = os.path.join(runtime, "logclient")
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return finish(p), p.reports(), names
+
+
+def test_default_directory_is_private(box, redis, logd, runtime):
+    stats, reports, names = run_in(box, logd, runtime)
+    assert stats["ring_fallback"] == 0 and reports == []
+    assert len([n for n in names if n.endswith(".ring")]) == 1
+    directory = os.path.join(runtime, "logclient")
+    assert os.stat(directory).st_mode & 0o7777 == 0o700
+    assert messages(redis) == ["adopter-0-0"]
+
+
+def open_to_others(path):
+    os.mkdir(path)
+    os.chmod(path, 0o750)
+
+
+def symbolic_link(path):
+    os.mkdir(path + ".real", 0o700)
+    os.symlink(path + ".real", path)
+
+
+def a_file(path):
+    with open(path, "w"):
+        pass
+
+
+def foreign(path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a directory of somebody else")
+    os.mkdir(path, 0o700)
+    os.chown(path, 65534, 65534)
+
+
+@pytest.mark.parametrize("make", [open_to_others, symbolic_link, a_file, foreign])
+def test_default_directory_that_is_not_private_is_not_used(box, redis, logd, runtime, make):
+    make(os.path.join(runtime, "logclient"))
+    stats, reports, names = run_in(box, logd, runtime)
+    assert stats["ring_fallback"] == 1 and stats["delivered"] == 1
+    assert not [n for n in names if n.endswith(".ring")]
+    (status, text), = reports
+    assert status == FALLBACK and os.path.join(runtime, "logclient") in text
+    assert messages(redis) == ["adopter-0-0"]
+
+
+def test_ring_is_for_its_user_only(box, redis, logd):
+    p = start_adopter(box, logd)
+    assert files(box, ".ring")
+    for name in os.listdir(box.ring_dir):
+        assert os.stat(os.path.join(box.ring_dir, name)).st_mode & 0o7777 == 0o600
+    finish(p)
+
+
+def test_inspection_disturbs_nobody(box, redis, logd):
+    """logsend --inspect shows living and dead rings, and changes none."""
+    assert logd.stop() == 0
+    left_behind(box, logd, "dead", 7)
+    living = start_holding(box, logd, "living", 5, "--set", "adopt=off")
+    p = box.run("inspect", [program("logsend"), "--inspect", box.ring_dir])
+    shown = {row[4]: row[2] for row in map(str.split, p.stdout().splitlines()[1:])}
+    assert sorted(shown) == ["5", "7"] and shown["7"] == "dead" and shown["5"] != "dead"
+    p = box.run("print", [program("logsend"), "--inspect", box.ring_dir, "--print"])
+    printed = [json.loads(line)["message"] for line in p.stdout().splitlines()]
+    assert sorted(printed) == [f"dead-0-{n}" for n in range(7)] + [f"living-0-{n}" for n in range(5)]
+    logd.start()
+    finish(living)
+    assert len(queued(redis, "living")) == 5 and len(files(box, ".ring")) == 1
