@@ -1,5 +1,7 @@
 #include "common/jsontext.h"
 
+#include <stdint.h>
+
 /* What follows the backslash for each character that is escaped: 'u' stands for \u00xx, 0 for no
  * escape. */
 static const char escapes[256] = {
@@ -10,12 +12,35 @@ static const char escapes[256] = {
     ['"'] = '"', ['\\'] = '\\',
 };
 
+#define EACH(byte) ((uint64_t)(byte)*0x0101010101010101u)
+
+/* How many bytes from s on need no escape, counted in words of 8; the rest is looked at byte by
+ * byte. */
+static size_t plain_words(const char *s, size_t n)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t word;
+        memcpy(&word, s + i, 8);
+        /* A byte's top bit is set where subtracting borrows: below the limit, or equal to the
+         * character. A borrow from the byte before can only set it too often, and bytes of 0x80 and
+         * more are masked out. */
+        uint64_t quote = word ^ EACH('"'), backslash = word ^ EACH('\\');
+        uint64_t special = (word - EACH(0x20)) & ~word;
+        special |= (quote - EACH(1)) & ~quote;
+        special |= (backslash - EACH(1)) & ~backslash;
+        if (special & EACH(0x80))
+            break;
+    }
+    return i;
+}
+
 void jsontext_string(struct buf *out, const char *s, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
     buf_add_char(out, '"');
     size_t start = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = plain_words(s, n); i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         if (escapes[c] == 0)
             continue;
@@ -23,6 +48,7 @@ void jsontext_string(struct buf *out, const char *s, size_t n)
         start = i + 1;
         char escape[6] = {'\\', escapes[c], '0', '0', hex[c >> 4], hex[c & 15]};
         buf_add(out, escape, escapes[c] == 'u' ? 6 : 2);
+        i += plain_words(s + start, n - start);
     }
     buf_add(out, s + start, n - start);
     buf_add_char(out, '"');

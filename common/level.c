@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-#define LONGEST 8 /* "critical" */
+#define LONGEST 8 /* "critical"; compared as one word */
 
 static const struct {
-    char name[LONGEST + 1];
+    char name[LONGEST]; /* padded with NULs */
     signed char level;
 } names[] = {
     {"trace", LEVEL_TRACE}, {"debug", LEVEL_DEBUG},    {"info", LEVEL_INFO},
@@ -18,15 +18,14 @@ static const struct {
 
 enum level level_parse(const char *name, size_t n)
 {
-    char lower[LONGEST + 1] = "";
+    char lower[LONGEST] = "";
     if (n == 0 || n > LONGEST)
         return LEVEL_INVALID;
-    if (memchr(name, '\0', n) != NULL)
-        return LEVEL_INVALID; /* it would look like the end of a name */
+    /* This makes letters small, and makes no other byte a letter. */
     for (size_t i = 0; i < n; i++)
-        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
+        lower[i] = (char)(name[i] | 0x20);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (memcmp(lower, names[i].name, n + 1) == 0)
+        if (memcmp(lower, names[i].name, LONGEST) == 0)
             return (enum level)names[i].level;
     return LEVEL_INVALID;
 }

@@ -3,7 +3,8 @@
 #include <string.h>
 #include <time.h>
 
-#define DAY_MS 86400000
+#define DAY_MS      86400000
+#define DAY_SECONDS 86400
 
 /* Days since 1970-01-01 of a proleptic Gregorian date. Years are counted from March, so that the
  * leap day is the last one; the constants are the days of 400, 100 and 4 years. */
@@ -112,24 +113,37 @@ static void put_digits(char *out, int digits, int value)
         out[i] = (char)('0' + value % 10);
 }
 
-void timestamp_format(int64_t ms, char out[TIMESTAMP_LEN])
+static void format_second(int64_t second, char out[TIMESTAMP_LEN])
 {
-    if (ms < TIMESTAMP_MIN_MS)
-        ms = TIMESTAMP_MIN_MS;
-    if (ms > TIMESTAMP_MAX_MS)
-        ms = TIMESTAMP_MAX_MS;
-    int64_t days = (ms >= 0 ? ms : ms - (DAY_MS - 1)) / DAY_MS;
-    int rest = (int)(ms - days * DAY_MS);
+    int64_t days = (second >= 0 ? second : second - (DAY_SECONDS - 1)) / DAY_SECONDS;
+    int rest = (int)(second - days * DAY_SECONDS);
     int year, month, day;
     date_from_days(days, &year, &month, &day);
     memcpy(out, "0000-00-00T00:00:00.000Z", TIMESTAMP_LEN);
     put_digits(out, 4, year);
     put_digits(out + 5, 2, month);
     put_digits(out + 8, 2, day);
-    put_digits(out + 11, 2, rest / 3600000);
-    put_digits(out + 14, 2, rest / 60000 % 60);
-    put_digits(out + 17, 2, rest / 1000 % 60);
-    put_digits(out + 20, 3, rest % 1000);
+    put_digits(out + 11, 2, rest / 3600);
+    put_digits(out + 14, 2, rest / 60 % 60);
+    put_digits(out + 17, 2, rest % 60);
+}
+
+void timestamp_format(int64_t ms, char out[TIMESTAMP_LEN])
+{
+    /* Records come by the thousand a second; all but three digits of theirs are alike. */
+    static _Thread_local int64_t last = INT64_MIN;
+    static _Thread_local char text[TIMESTAMP_LEN];
+    if (ms < TIMESTAMP_MIN_MS)
+        ms = TIMESTAMP_MIN_MS;
+    if (ms > TIMESTAMP_MAX_MS)
+        ms = TIMESTAMP_MAX_MS;
+    int64_t second = (ms >= 0 ? ms : ms - 999) / 1000;
+    if (second != last) {
+        format_second(second, text);
+        last = second;
+    }
+    memcpy(out, text, TIMESTAMP_LEN);
+    put_digits(out + 20, 3, (int)(ms - second * 1000));
 }
 
 static int64_t clock_ms(clockid_t clock)
