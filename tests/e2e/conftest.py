@@ -53,7 +53,7 @@ def server(shared_box):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "forks_threads: ThreadSanitizer knows no threads in a child of a process with threads")
+    config.addinivalue_line("markers", "forks_threads(also): forks a process with threads, which ThreadSanitizer cannot follow, nor those named")
     # Started in the background by a shell, we inherit signals as ignored, and so would all that we start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -61,10 +61,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """What a sanitizer cannot do is not run under it, and counted as deselected."""
-    if os.path.basename(os.path.abspath(pipeline.BUILD)) == "tsan":
-        impossible = [i for i in items if i.get_closest_marker("forks_threads")]
-        items[:] = [i for i in items if i not in impossible]
-        config.hook.pytest_deselected(items=impossible)
+    build = os.path.basename(os.path.abspath(pipeline.BUILD))
+    impossible = [i for i in items if any(name in build for m in i.iter_markers("forks_threads") for name in ("tsan", *m.args))]
+    items[:] = [i for i in items if i not in impossible]
+    config.hook.pytest_deselected(items=impossible)
 
 
 @pytest.hookimpl(hookwrapper=True)

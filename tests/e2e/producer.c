@@ -38,6 +38,7 @@ static struct {
     bool hold; /* wait for the end of standard input before the flush */
     bool use_handle;
     bool at_exit;
+    bool calm_fork; /* flush before the children are forked */
 } opt = {.threads = 1,
          .records = 1000,
          .levels = {"info"},
@@ -200,6 +201,8 @@ static void run_forks(void)
     char tag[64];
     int status;
 
+    if (opt.calm_fork && logclient_flush(client, 30000) != LOGCLIENT_OK)
+        die("--calm-fork", "the records before are not delivered");
     for (long i = 0; i < opt.forks; i++) {
         pid_t pid = fork();
 
@@ -303,7 +306,8 @@ static const struct option long_options[] = {
     {"rate", 1, NULL, 'r'},       {"pad", 1, NULL, 'p'},     {"flush-ms", 1, NULL, 'f'},
     {"accepted", 1, NULL, 'a'},   {"fork", 1, NULL, 'k'},    {"signal-us", 1, NULL, 'u'},
     {"retry-full", 0, NULL, 'y'}, {"hold", 0, NULL, 'h'},    {"handle", 0, NULL, 'H'},
-    {"set", 1, NULL, 'S'},        {"at-exit", 0, NULL, 'x'}, {NULL, 0, NULL, 0},
+    {"set", 1, NULL, 'S'},        {"at-exit", 0, NULL, 'x'}, {"calm-fork", 0, NULL, 'c'},
+    {NULL, 0, NULL, 0},
 };
 
 static const struct {
@@ -361,6 +365,9 @@ static void take_option(int c, char *arg, logclient_options_t *options)
         break;
     case 'x':
         opt.at_exit = true;
+        break;
+    case 'c':
+        opt.calm_fork = true;
         break;
     default:
         exit(64);
