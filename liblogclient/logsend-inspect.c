@@ -37,7 +37,8 @@ static bool walk(struct lc_ring *ring, bool print, struct waiting *w)
         result = lc_batch_fill(&batch, ring, head, PRINT_BATCH, SIZE_MAX, SIZE_MAX);
         whole = whole && !batch.body.failed;
         w->records += batch.count;
-        if (print && fwrite(batch.body.data, 1, batch.body.len, stdout) != batch.body.len)
+        if (print && batch.body.len > 0 &&
+            fwrite(batch.body.data, 1, batch.body.len, stdout) != batch.body.len)
             whole = false;
         ring->tail = batch.end;
     } while (result == LC_RING_RECORD && batch.count > 0 && ring->tail < head && whole);
