@@ -58,7 +58,7 @@ def counts(process, name):
 
 # ---- fork, exec, spawn ----
 
-@pytest.mark.forks_threads
+@pytest.mark.forks_threads("asan")
 def test_a_thousand_forks(box, redis, logd, scenario):
     """Every fifth child ends by _exit(2), and leaves its ring to others."""
     p = scenario("forks", 1000, 3, 0)
@@ -68,7 +68,7 @@ def test_a_thousand_forks(box, redis, logd, scenario):
     assert len(p.accepted()) == 100 + 1000 + 3000
 
 
-@pytest.mark.forks_threads
+@pytest.mark.forks_threads("asan")
 def test_forks_while_other_threads_log(box, redis, logd, scenario):
     p = scenario("forks", 100, 3, 4)
     assert counts(p, "before") == counts(p, "after")
