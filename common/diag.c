@@ -1,7 +1,10 @@
-/* diag.c: one line a message, written with one write(2). */
+/* diag.c: one line a message, written only as far as standard error takes it at once. */
 #include "common/diag.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +13,10 @@
 
 #include "common/timestamp.h"
 
-#define TEXT_MAX    2048 /* bytes of one message; the rest is cut and marked */
-#define LIMIT_MS    10000
-#define PREFIX_ROOM 128
+#define TEXT_MAX     2048 /* bytes of one message; the rest is cut and marked */
+#define LIMIT_MS     10000
+#define PREFIX_ROOM  128
+#define LAST_WORD_MS 1000 /* how long diag_die() waits for a full standard error */
 
 static const char *program_name = "log";
 
@@ -21,18 +25,55 @@ void diag_init(const char *program)
     program_name = program;
 }
 
-static void write_all(const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t wrote = write(STDERR_FILENO, p, n);
+static uint64_t dropped; /* messages, whole or in part, since the last that was written */
+static bool mid_line;    /* the last write ended within a line whose rest was dropped */
 
+/* A descriptor that is ready takes PIPE_BUF bytes; O_NONBLOCK would change it for other processes
+ * too. Returns whether all was written. */
+static bool write_ready(const char *p, size_t n, int wait_ms)
+{
+    struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    while (n > 0) {
+        ssize_t wrote;
+
+        if (poll(&pfd, 1, wait_ms) != 1 || (pfd.revents & POLLOUT) == 0)
+            return false;
+        wrote = write(STDERR_FILENO, p, n < PIPE_BUF ? n : PIPE_BUF);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0)
-            return; /* nowhere left to report it */
+            return false;
         p += wrote;
         n -= (size_t)wrote;
+        mid_line = p[-1] != '\n';
     }
+    return true;
+}
+
+/* Ends a line that was cut, and says what is missing before the first line that fits again. */
+static bool confess(int wait_ms)
+{
+    char line[PREFIX_ROOM + 80];
+    int n;
+
+    if (mid_line && !write_ready("\n", 1, wait_ms))
+        return false;
+    if (dropped == 0)
+        return true;
+    n = snprintf(line, sizeof(line),
+                 "%.100s: warning: messages lost while standard error took none: %" PRIu64 "\n",
+                 program_name, dropped);
+    if (!write_ready(line, (size_t)n, wait_ms))
+        return false;
+    dropped = 0;
+    return true;
+}
+
+static void write_line(const char *line, size_t n, int wait_ms)
+{
+    if (!confess(wait_ms) || !write_ready(line, n, wait_ms))
+        dropped++;
 }
 
 /* The length of the control character at p (C0, DEL, or C1 in UTF-8), or 0. */
@@ -63,8 +104,8 @@ static size_t escape(char *out, const char *text)
     return (size_t)(to - out);
 }
 
-__attribute__((format(printf, 2, 0))) static void say(const char *severity, const char *format,
-                                                      va_list args)
+__attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *severity,
+                                                      const char *format, va_list args)
 {
     static const char cut[] = " [cut]";
     int saved = errno;
@@ -80,7 +121,7 @@ __attribute__((format(printf, 2, 0))) static void say(const char *severity, cons
         strcat(text, cut);
     len += escape(line + len, text);
     line[len++] = '\n';
-    write_all(line, len);
+    write_line(line, len, wait_ms);
     errno = saved;
 }
 
@@ -89,7 +130,7 @@ void diag_info(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say("", format, args);
+    say(0, "", format, args);
     va_end(args);
 }
 
@@ -98,7 +139,7 @@ void diag_warn(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say("warning: ", format, args);
+    say(0, "warning: ", format, args);
     va_end(args);
 }
 
@@ -107,7 +148,7 @@ void diag_error(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say("error: ", format, args);
+    say(0, "error: ", format, args);
     va_end(args);
 }
 
@@ -116,7 +157,7 @@ void diag_die(enum exit_code code, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say("error: ", format, args);
+    say(LAST_WORD_MS, "error: ", format, args);
     va_end(args);
     exit((int)code);
 }

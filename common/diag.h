@@ -1,7 +1,9 @@
 /* diag.h: diagnostics of the programs, on standard error: "logd: warning: text".
  *
  * One line each; control characters in the text are written as \xNN, so that data from outside
- * cannot forge lines. For the daemons' single thread only; not async-signal-safe. */
+ * cannot forge lines. A full standard error (a pipe that nobody reads) never stops the program:
+ * what it does not take at once is lost, and a line says how much when it takes some again. For the
+ * daemons' single thread only; not async-signal-safe. */
 #ifndef COMMON_DIAG_H
 #define COMMON_DIAG_H
 
@@ -24,7 +26,7 @@ void diag_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Prints an error and exits with `code`. */
+/* Prints an error, for which it waits up to a second, and exits with `code`. */
 _Noreturn void diag_die(enum exit_code code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,7 +16,7 @@
 
 #include "common/diag.h"
 
-static char text[16384];
+static char text[32768];
 static int saved = -1, file = -1;
 
 static void begin_capture(void)
@@ -89,6 +91,11 @@ static void test_errno_is_kept(void **state)
     diag_error("unheard");
     assert_int_equal(errno, ENOSPC);
     assert_string_equal(end_capture(), "");
+    begin_capture();
+    diag_info("heard");
+    assert_string_equal(
+        end_capture(),
+        "logd: warning: messages lost while standard error took none: 1\nlogd: heard\n");
 }
 
 static void test_die(void **state)
@@ -106,6 +113,125 @@ static void test_die(void **state)
     assert_string_equal(end_capture(), "logd: error: --x: no\n");
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 64);
+}
+
+/* ---- a pipe that nobody reads ---- */
+
+static int reader = -1;
+
+/* Standard error becomes a pipe with `room` bytes free, whose writes block.
+ * alarm(2) here ends a test that waits for ever. */
+static void begin_pipe(size_t room)
+{
+    char filler[PIPE_BUF] = {0};
+    int ends[2], size;
+
+    memset(filler, '.', sizeof(filler));
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    size = fcntl(ends[1], F_SETPIPE_SZ, 4 * PIPE_BUF);
+    assert_true(size >= 4 * PIPE_BUF);
+    for (size_t left = (size_t)size - room; left > 0;) {
+        size_t n = left < sizeof(filler) ? left : sizeof(filler);
+
+        assert_int_equal(write(ends[1], filler, n), n);
+        left -= n;
+    }
+    reader = ends[0];
+    saved = dup(STDERR_FILENO);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    close(ends[1]);
+    alarm(20);
+}
+
+/* Empties the pipe into `text`, without the filler. */
+static const char *read_pipe(void)
+{
+    ssize_t n = read(reader, text, sizeof(text) - 1);
+
+    assert_true(n >= 0);
+    text[n] = '\0';
+    return text + strspn(text, ".");
+}
+
+static void end_pipe(void)
+{
+    alarm(0);
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    close(reader);
+    close(saved);
+}
+
+static void test_full_pipe(void **state)
+{
+    (void)state;
+    begin_pipe(0);
+    for (int i = 0; i < 3; i++)
+        diag_warn("lost %d", i);
+    assert_string_equal(read_pipe(), "");
+    diag_warn("again");
+    diag_warn("and again");
+    assert_string_equal(
+        read_pipe(),
+        "logd: warning: messages lost while standard error took none: 3\nlogd: warning: again\n"
+        "logd: warning: and again\n");
+    end_pipe();
+}
+
+/* A line longer than PIPE_BUF may be cut; the next begins on a line of its own. */
+static void test_cut_line(void **state)
+{
+    char long_text[1500];
+    const char *line;
+
+    (void)state;
+    memset(long_text, '\n', sizeof(long_text) - 1);
+    long_text[sizeof(long_text) - 1] = '\0';
+    begin_pipe(PIPE_BUF);
+    diag_warn("%s", long_text);
+    line = read_pipe();
+    assert_int_equal(strlen(line), PIPE_BUF);
+    assert_null(strchr(line, '\n'));
+    diag_info("next");
+    assert_string_equal(read_pipe(),
+                        "\nlogd: warning: messages lost while standard error took none: 1\n"
+                        "logd: next\n");
+    end_pipe();
+}
+
+/* A reader that comes back within the second still gets the last word. */
+static void test_die_waits(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    begin_pipe(0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        diag_die(EXIT_BUG, "the last word");
+    assert_string_equal(read_pipe(), "");
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_string_equal(read_pipe(), "logd: error: the last word\n");
+    end_pipe();
+    assert_int_equal(WEXITSTATUS(status), EXIT_BUG);
+}
+
+static void test_die_ends(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    begin_pipe(0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        diag_die(EXIT_USAGE, "unheard");
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    end_pipe();
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
 }
 
 static void test_limit(void **state)
@@ -133,6 +259,8 @@ int main(void)
         cmocka_unit_test(test_severities), cmocka_unit_test(test_control_characters),
         cmocka_unit_test(test_long_text),  cmocka_unit_test(test_errno_is_kept),
         cmocka_unit_test(test_die),        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_full_pipe),  cmocka_unit_test(test_cut_line),
+        cmocka_unit_test(test_die_waits),  cmocka_unit_test(test_die_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
