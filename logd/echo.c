@@ -10,10 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/buf.h"
+
 struct echo {
     int fd;
-    bool owned;    /* fd was opened here */
-    bool mid_line; /* the last write ended within a line whose rest was dropped */
+    bool owned;       /* fd was opened here */
+    bool terminal;    /* fd is one */
+    bool mid_line;    /* the last write ended within a line whose rest was dropped */
+    struct buf shown; /* scratch: lines as a terminal gets them */
     struct stats *stats;
 };
 
@@ -41,6 +45,7 @@ struct echo *echo_new(int fd, struct stats *stats)
     if (e == NULL)
         return NULL;
     e->stats = stats;
+    e->terminal = isatty(fd);
     open_own(e, fd);
     return e;
 }
@@ -76,7 +81,26 @@ static void count_dropped(struct echo *e, const char *p, const char *end)
     }
 }
 
-void echo_write(struct echo *e, const char *lines, size_t n)
+/* DEL and C1, which JSON leaves as they are: a terminal may take U+009B for the start of a command.
+ */
+static void add_shown(struct buf *out, const char *p, const char *end)
+{
+    while (p < end) {
+        unsigned char c = (unsigned char)*p;
+        unsigned char next = p + 1 < end ? (unsigned char)p[1] : 0;
+        if (c == 0x7f) {
+            buf_add_lit(out, "\\u007f");
+            p++;
+        } else if (c == 0xc2 && next >= 0x80 && next < 0xa0) {
+            buf_printf(out, "\\u%04x", (unsigned)next);
+            p += 2;
+        } else {
+            buf_add_char(out, *p++);
+        }
+    }
+}
+
+static void write_lines(struct echo *e, const char *lines, size_t n)
 {
     const char *p = lines, *end = lines + n;
     if (e->mid_line && n > 0) {
@@ -96,11 +120,26 @@ void echo_write(struct echo *e, const char *lines, size_t n)
     e->mid_line = p > lines && p < end && p[-1] != '\n';
 }
 
+void echo_write(struct echo *e, const char *lines, size_t n)
+{
+    if (!e->terminal) {
+        write_lines(e, lines, n);
+        return;
+    }
+    buf_clear(&e->shown);
+    add_shown(&e->shown, lines, lines + n);
+    if (e->shown.failed)
+        count_dropped(e, lines, lines + n);
+    else
+        write_lines(e, e->shown.data, e->shown.len);
+}
+
 void echo_free(struct echo *e)
 {
     if (e == NULL)
         return;
     if (e->owned)
         close(e->fd);
+    buf_free(&e->shown);
     free(e);
 }

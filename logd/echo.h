@@ -1,4 +1,5 @@
-/* echo.h: prints accepted records on standard output without ever waiting for its reader. */
+/* echo.h: prints valid records on standard output as they arrive, before they are stored, without
+ * ever waiting for its reader. */
 #ifndef LOGD_ECHO_H
 #define LOGD_ECHO_H
 
@@ -12,7 +13,7 @@ struct echo;
  * stats->echo_dropped. NULL: out of memory. */
 struct echo *echo_new(int fd, struct stats *stats);
 
-/* Writes whole lines. */
+/* Writes whole lines of JSON; to a terminal, with their control characters escaped. */
 void echo_write(struct echo *e, const char *lines, size_t n);
 
 void echo_free(struct echo *e);
