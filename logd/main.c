@@ -65,8 +65,8 @@ static const struct option_spec specs[] = {
     {.name = "echo",
      .type = OPTION_BOOL,
      .target = &options.echo,
-     .help = "print each accepted record on standard output, as it will stand in app.log;\n"
-             "the default when standard output is a terminal"},
+     .help = "print each valid record on standard output as it arrives, and again when it is sent\n"
+             "again, in the form of app.log; the default when standard output is a terminal"},
     {.name = "max-body",
      .type = OPTION_BYTES,
      .target = &options.max_body,
