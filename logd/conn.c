@@ -42,13 +42,22 @@ void conn_fail(conn *c, const struct failure *f)
 
 /* ---- Error pages of evhttp ---- */
 
+bool conn_chunks_ok(const conn *c, struct failure *f)
+{
+    if (c->bad_chunks)
+        failure_set(f, 400,
+                    "the chunks of the body are malformed: each is its size in hexadecimal digits, "
+                    "CR LF, so many bytes, CR LF");
+    return !c->bad_chunks;
+}
+
 static void set_page_failure(const conn *c, struct failure *f)
 {
+    if (!conn_chunks_ok(c, f))
+        return;
     switch (c->page_status) {
     case 413:
-        failure_set(f, 413,
-                    "the body is larger than %zu bytes (--max-body), or its chunks are malformed: "
-                    "send less at a time",
+        failure_set(f, 413, "the body is larger than %zu bytes (--max-body): send less at a time",
                     c->pool->config->max_body);
         break;
     case 417:
@@ -114,20 +123,39 @@ static void on_output(struct evbuffer *buf, const struct evbuffer_cb_info *info,
 static void begin_reading(conn *c)
 {
     c->is_head = false;
+    c->chunks = (struct chunks){0};
     conn_set_state(c, CONN_READING);
+}
+
+/* Shows the input from `offset` on to the check of the chunks. */
+static void check_chunks(conn *c, struct evbuffer *buf, size_t offset)
+{
+    struct evbuffer_ptr at;
+    struct evbuffer_iovec piece[1];
+    size_t len = evbuffer_get_length(buf);
+    while (offset < len && c->chunks.state != CHUNKS_DONE && !c->bad_chunks) {
+        if (evbuffer_ptr_set(buf, &at, offset, EVBUFFER_PTR_SET) < 0 ||
+            evbuffer_peek(buf, -1, &at, piece, 1) < 1)
+            return;
+        c->bad_chunks = !chunks_feed(&c->chunks, piece[0].iov_base, piece[0].iov_len);
+        offset += piece[0].iov_len;
+    }
+    if (c->bad_chunks)
+        put_on_agenda(c);
 }
 
 static void on_input(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *arg)
 {
     conn *c = arg;
     struct conn_pool *p = c->pool;
-    (void)buf;
     if (c->state == CONN_IDLE)
         begin_reading(c);
     if (c->state != CONN_READING)
         return;
     c->received += info->n_added;
     p->reading_bytes += info->n_added;
+    if (info->n_added > 0)
+        check_chunks(c, buf, evbuffer_get_length(buf) - info->n_added);
     if (p->reading_bytes > p->config->max_reading && info->n_added > 0) {
         c->overload = true;
         put_on_agenda(c);
@@ -143,9 +171,12 @@ void conn_request_complete(conn *c)
 
 void conn_answered(conn *c)
 {
+    struct evbuffer *input = bufferevent_get_input(c->bev);
     conn_set_state(c, CONN_IDLE);
-    if (evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
-        begin_reading(c);
+    if (evbuffer_get_length(input) == 0)
+        return;
+    begin_reading(c);
+    check_chunks(c, input, 0);
 }
 
 /* ---- Work outside evhttp's callbacks ---- */
@@ -162,6 +193,10 @@ static void on_agenda(evutil_socket_t fd, short what, void *arg)
             p->attach(c);
         } else if (c->state == CONN_READING && c->page_status != 0) {
             replace_page(c);
+        } else if (c->state == CONN_READING && c->bad_chunks) {
+            struct failure f;
+            conn_chunks_ok(c, &f);
+            conn_fail(c, &f);
         } else if (c->state == CONN_READING && c->overload) {
             struct failure f;
             failure_set_unavailable(&f, STORED_NOTHING,

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <sys/queue.h>
 
+#include "logd/chunks.h"
 #include "logd/deadlines.h"
 #include "logd/failure.h"
 #include "logd/farewell.h"
@@ -44,6 +45,8 @@ struct http_exchange {
     bool is_head;                    /* the request is a HEAD */
     struct farewell farewell;        /* in CONN_LINGERING */
     size_t received;                 /* bytes of the request so far */
+    struct chunks chunks;            /* of the request that is arriving */
+    bool bad_chunks;                 /* they are malformed */
     int page_status; /* evhttp has written an error page with this status; 0: none */
     size_t page_at;  /* where in the output it begins */
     bool overload;   /* max_reading was passed while this request arrived */
@@ -91,6 +94,10 @@ conn *conn_new(struct conn_pool *p, struct http_server *server);
 void conn_free(conn *c);
 
 void conn_set_state(conn *c, enum conn_state state);
+
+/* Whether the chunks of the request that has arrived, if there are any, are well-formed; else *f is
+ * set and the connection must be closed. */
+bool conn_chunks_ok(const conn *c, struct failure *f);
 
 /* The request has arrived whole. */
 void conn_request_complete(conn *c);

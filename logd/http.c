@@ -128,7 +128,7 @@ static void on_request(struct evhttp_request *req, void *arg)
     for (header = TAILQ_FIRST(evhttp_request_get_input_headers(req)); header != NULL;
          header = TAILQ_NEXT(header, next))
         head_take(&r.head, header->key, header->value);
-    if (!head_framing_ok(&r.head, reads_body(req), &f)) {
+    if (!head_framing_ok(&r.head, reads_body(req), &f) || !conn_chunks_ok(c, &f)) {
         conn_fail(c, &f);
         return;
     }

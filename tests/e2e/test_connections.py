@@ -62,23 +62,57 @@ BAD_CHUNKS = {
     "negative size": b"-1\r\n%b\r\n0\r\n\r\n" % one(),
     "no size": b"\r\n%b\r\n0\r\n\r\n" % one(),
     "size that is no number": b"zz\r\n%b\r\n0\r\n\r\n" % one(),
+    "size beyond 64 bits": b"%b%x\r\n%b\r\n0\r\n\r\n" % (b"0" * 20, len(one()), one()),
+    "space before the size": b" %x\r\n%b\r\n0\r\n\r\n" % (len(one()), one()),
+    "space after the size": b"%x \r\n%b\r\n0\r\n\r\n" % (len(one()), one()),
+    "extension": b"%x;a=b\r\n%b\r\n0\r\n\r\n" % (len(one()), one()),
+    "LF after the size": b"%x\n%b\r\n0\r\n\r\n" % (len(one()), one()),
+    "LF after the data": b"%x\r\n%b\n0\r\n\r\n" % (len(one()), one()),
+    "LF after the last size": b"%x\r\n%b\r\n0\n\r\n" % (len(one()), one()),
+    "nothing after the data": b"%x\r\n%b0\r\n\r\n" % (len(one()), one()),
+    "empty line before a size": b"%x\r\n%b\r\n\r\n0\r\n\r\n" % (len(one()), one()),
+    "NUL after the size": b"%x\0\r\n%b\r\n0\r\n\r\n" % (len(one()), one()),
+    "CR CR LF": b"%x\r\r\n%b\r\n0\r\n\r\n" % (len(one()), one()),
 }
 
 
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("first", [b"", request(body=one())], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("chunks", BAD_CHUNKS.values(), ids=BAD_CHUNKS.keys())
-def test_bad_chunks_do_no_harm(server, chunks):
-    """evhttp reads the chunks before logd sees the request; what it refuses may end without an answer."""
+def test_bad_chunks(server, chunks, first, pieces):
+    """400, nothing is stored, and the connection is closed, whether they come at once or byte by byte."""
+    before = server.store.length()
     with Connection(server.port) as c:
-        c.send(request(headers=["Transfer-Encoding: chunked"], length=False) + chunks)
-        c.finish_sending()
+        data = first + request(headers=["transfer-encoding: Chunked"], length=False) + chunks
+        if pieces:
+            c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for i in range(len(data)):
+                c.send(data[i:i + 1])
+        else:
+            c.send(data + request("GET", "/healthz", length=False))
+        if first:
+            assert c.response().status == 200
         response = c.response()
-        assert response is None or response.status in (200, 400, 413)
+        assert response.status == 400
+        check_error(response.json())
+        assert c.closed()
+    assert server.store.length() == before + bool(first)
 
 
 def test_length_beyond_64_bits(server):
     response = exchange(server.port, request(headers=["Content-Length: 99999999999999999999999"], length=False, body=one()))
     assert response.status in (400, 413)
     check_error(response.json())
+
+
+def test_pipelined_chunks(server):
+    """What follows the last chunk is the next request; CR, LF and digits in the data are only data."""
+    bodies = [one(), b" \r\n 0\r\n\r\n "[:4] + one(), b"\n" * 70_000 + one(), one(message="zz")]
+    requests = [request(headers=["Transfer-Encoding: chunked", "X: a"], length=False, body=b"%X\r\n%b\r\n0\r\nT: r\r\n\r\n" % (len(b), b))
+                for b in bodies]
+    with Connection(server.port) as c:
+        c.send(b"".join(requests + [request(body=one())] + requests))
+        assert [c.response().status for _ in range(9)] == [200] * 9
 
 
 def test_chunked(server):
