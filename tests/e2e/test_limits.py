@@ -1,9 +1,15 @@
 """logd at its limits: connections, times, memory, pipes that nobody reads, and what it says about Redis's settings."""
+import json
 import os
+import re
+import select
+import signal
+import socket
 
 import pytest
 
-from pipeline import Logd, messages, record, wait_until
+from pipeline import SCALE, Logd, messages, metrics, record, wait_until
+from rawhttp import Connection, one, request
 
 
 class Pipe:
@@ -114,3 +120,227 @@ def test_echo_is_of_what_arrives(box, redis):
     assert logd.stop() == 0
     assert logd.stdout().count('"again"') >= 2 and '"bad"' not in logd.stdout()
     assert messages(redis) == ["again"]
+
+
+def test_blocked_echo(pipe, box, redis):
+    """Nobody reads the echo: what does not fit is counted, and all is stored."""
+    logd = Redirected(box, redis, "--echo", fd=1, to=pipe).start()
+    pipe.fill()
+    for i in range(20):
+        assert logd.post(record(f"{i}"))[0] == 200
+    assert logd.metrics()["logd_echo_dropped_total"] == 20
+    assert messages(redis) == [str(i) for i in range(20)]
+    pipe.text()
+    assert logd.post(record("seen"))[0] == 200
+    wait_until(lambda: '"seen"' in pipe.text(), "the echo")
+    assert '"19"' not in pipe.text()
+
+
+# ---- connections ----
+
+def health(connection):
+    connection.send(request("GET", "/healthz", length=False))
+    return connection.response().status
+
+
+def test_max_connections(box, redis):
+    """One more than the limit waits until another ends; it is not refused."""
+    logd = box.logd(redis, "--no-echo", "--max-connections", "3")
+    kept = [Connection(logd.port) for _ in range(3)]
+    try:
+        assert [health(c) for c in kept] == [200] * 3
+        with Connection(logd.port) as more:
+            more.send(request("GET", "/healthz", length=False))
+            assert [health(c) for c in kept] == [200] * 3
+            assert not select.select([more.sock], [], [], 0.3)[0]
+            kept.pop().__exit__()
+            assert more.response().status == 200
+    finally:
+        for c in kept:
+            c.__exit__()
+    wait_until(lambda: logd.metrics()["logd_connections"] == 1, "the connections to end")
+
+
+def test_idle_timeout(box, redis):
+    """Counts from the last answer, or from the connection's begin, and asks nothing of a request under way."""
+    logd = box.logd(redis, "--no-echo", "--idle-timeout", f"{500 * SCALE:.0f}ms")
+    with Connection(logd.port) as silent, Connection(logd.port) as used:
+        for _ in range(4):
+            assert not select.select([used.sock], [], [], 0.2 * SCALE)[0]
+            assert health(used) == 200
+        assert silent.closed()
+        assert used.closed()
+    with Connection(logd.port) as slow:
+        slow.send(request(body=one())[:-1])
+        assert not select.select([slow.sock], [], [], 1 * SCALE)[0]
+        slow.send(one()[-1:])
+        assert slow.response().status == 200
+
+
+def test_ipv6(box, redis):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("the machine has no IPv6")
+    logd = box.logd(redis, "--no-echo", "--listen", "[::1]:0")
+    port = int(logd.wait_output(r"\[::1\]:(\d+)").group(1))
+    with socket.create_connection(("::1", port), 10) as s:
+        s.sendall(request("GET", "/healthz", length=False))
+        assert s.recv(100).startswith(b"HTTP/1.1 200")
+
+
+# ---- signals ----
+
+def half_a_request(logd):
+    """A connection whose request logd has begun to read."""
+    connection = Connection(logd.port)
+    connection.send(request(headers=["Expect: 100-continue", f"Content-Length: {len(one())}"], length=False))
+    assert connection.response().status == 100
+    return connection
+
+
+def test_shutdown_timeout(box, redis):
+    """SIGTERM gives an incomplete request so long, and no longer."""
+    logd = box.logd(redis, "--no-echo", "--shutdown-timeout", "300ms")
+    with half_a_request(logd) as c:
+        assert logd.stop(5) == 0
+        assert c.closed()
+    assert "1 incomplete requests given up (--shutdown-timeout)" in logd.stderr()
+    logd = box.logd(redis, "--no-echo", "--shutdown-timeout", "1m", name="patient")
+    with half_a_request(logd) as c:
+        logd.signal(signal.SIGTERM)
+        logd.wait_output("finishing what has been accepted")
+        c.send(one())
+        assert c.response().status == 200
+        assert logd.wait() == 0
+    assert redis.length() == 1
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal(box, redis, second):
+    logd = box.logd(redis, "--no-echo", "--shutdown-timeout", "1h")
+    with half_a_request(logd):
+        logd.signal(signal.SIGTERM)
+        logd.wait_output("a second signal ends logd at once")
+        logd.signal(second)
+        assert logd.wait() == -second
+
+
+# ---- memory ----
+
+def test_too_much_is_being_read(box, redis):
+    """The one that passes the limit gets 503; when the others have ended, there is room again."""
+    logd = box.logd(redis, "--no-echo", "--max-in-flight", "1m", "--max-body", "600k")
+    half = request(headers=["Content-Length: 600000"], length=False) + b" " * 500_000
+    with Connection(logd.port) as first, Connection(logd.port) as second, Connection(logd.port) as third:
+        first.send(half)
+        second.send(half)
+        third.send(half)
+        ready = wait_until(lambda: select.select([c.sock for c in (first, second, third)], [], [], 0)[0], "an answer")
+        refused = next(c for c in (first, second, third) if c.sock in ready)
+        response = refused.response()
+        assert response.status == 503 and response.json()["stored"] is False
+        assert response.header("retry-after") and refused.closed()
+    wait_until(lambda: logd.post(record("m" * 60_000))[0] == 200, "room")
+
+
+def test_max_in_flight_with_a_frozen_redis(box, redis):
+    """While Redis does not answer, logd takes so much and answers 503 to the rest; what it took is stored once."""
+    logd = box.logd(redis, "--no-echo", "--max-in-flight", "256k", "--redis-timeout", "1m")
+    redis.signal(signal.SIGSTOP)
+    body = json.dumps(record("m" * 60_000)).encode()
+    connections = [Connection(logd.port) for _ in range(20)]
+    try:
+        for c in connections:
+            c.send(request(body=body))
+        answered = lambda: select.select([c.sock for c in connections], [], [], 0)[0]
+        wait_until(lambda: len(answered()) >= 15, "503 to most of them")
+        refused = [c for c in connections if c.sock in answered()]
+        assert {c.response().status for c in refused} == {503}
+        assert 0 < logd.metrics()["logd_in_flight_bytes"] <= 256 * 1024
+        redis.signal(signal.SIGCONT)
+        waiting = [c for c in connections if c not in refused]
+        assert waiting and {c.response().status for c in waiting} == {200}
+    finally:
+        redis.signal(signal.SIGCONT)
+        for c in connections:
+            c.__exit__()
+    assert redis.length() == len(waiting)
+
+
+# ---- Redis ----
+
+def test_redis_timeout(box, redis):
+    """A Redis that hangs is given up: 503 with an unknown outcome, then no more waiting."""
+    logd = box.logd(redis, "--no-echo", "--redis-timeout", "300ms")
+    redis.signal(signal.SIGSTOP)
+    try:
+        status, head, answer = logd.post(record("once"))
+        assert status == 503 and answer["stored"] is None and head["Retry-After"]
+        logd.wait_unready()
+    finally:
+        redis.signal(signal.SIGCONT)
+    logd.wait_ready()
+    assert logd.post(record("after"))[0] == 200
+
+
+def account(page):
+    """The rights that a man page names, as Redis takes them."""
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", page), encoding="ascii") as f:
+        section = re.search(r"An account of its own.*?In a Redis", f.read(), re.S).group()
+    commands = re.findall(r"\b[A-Z]{3,}(?: (?:LOAD|CREATE|GET))?\b", re.sub(r"(?m)^\.IR.*", "", section))
+    keys = re.findall(r"(?m)^\.IR STREAM (\S*)", section)
+    assert "PING" in commands and len(keys) == 3
+    return ["on", ">secret", *("~logs-stream" + k.strip(",") for k in keys),
+            *("+" + c.lower().replace(" ", "|") for c in commands)]
+
+
+def test_accounts_of_the_man_pages(box, redis):
+    """The rights that logd.8 and logworker.8 name are enough for all that the two do."""
+    redis("ACL", "SETUSER", "logd", *account("logd/logd.8"))
+    redis("ACL", "SETUSER", "logworker", *account("worker/logworker.8"))
+    at = f"secret@127.0.0.1:{free_port_of(redis)}"
+    logd = box.logd(f"redis://logd:{at}", "--no-echo")
+    worker = box.worker(f"redis://logworker:{at}", "--listen", "127.0.0.1:0")
+    producer = {"Log-Producer": "0" * 32, "Log-Sequence": "1"}
+    assert logd.post(record("a"))[0] == 200
+    assert [logd.post(record("b"), producer)[2]["duplicates"] for _ in range(2)] == [0, 1]
+    redis("SCRIPT", "FLUSH")
+    assert logd.post(record("c"))[0] == 200
+    redis("XADD", "logs-stream", "*", "bad", "entry")
+    wait_until(redis.drained, "the worker")
+    assert worker.messages() == ["a", "b", "c"]
+    assert redis.length("logs-stream:dead") == 1
+    status_port = int(worker.wait_output(r"metrics at http://127\.0\.0\.1:(\d+)").group(1))
+    wait_until(lambda: metrics(status_port)["logworker_records_written_total"] == 3, "the worker's counters")
+    assert redis("ACL", "LOG") == []
+
+
+def free_port_of(redis):
+    """The port on which a redis-server with --port 0 is told to listen, too."""
+    for _ in range(20):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            port = s.getsockname()[1]
+        if redis("CONFIG", "SET", "port", port) == "OK":
+            return port
+    raise AssertionError("redis-server found no free port")
+
+
+WARNINGS = {
+    "appendonly no": (["--appendonly", "no"], "appendonly no"),
+    "appendfsync everysec": (["--appendonly", "yes", "--appendfsync", "everysec"], "appendfsync everysec"),
+    "eviction": (["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"], "noeviction"),
+    "eviction without maxmemory": (["--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"], None),
+    "no eviction": (["--appendonly", "yes", "--maxmemory", "100mb"], None),
+    "appendfsync always": (["--appendonly", "yes", "--appendfsync", "always"], None),
+}
+
+
+@pytest.mark.parametrize("args, expected", WARNINGS.values(), ids=WARNINGS.keys())
+def test_warnings_of_settings(box, args, expected):
+    """Of settings that lose records, and of no others."""
+    logd = box.logd(box.redis(args=args), "--no-echo")
+    assert logd.post(record())[0] == 200  # which comes after the replies to CONFIG GET
+    warnings = [line for line in logd.stderr().splitlines() if "warning" in line]
+    assert len(warnings) == (expected is not None)
+    assert all(expected in line for line in warnings)
