@@ -2,6 +2,7 @@
 import collections
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -145,6 +146,22 @@ def test_help_and_version(box):
         assert p.popen.returncode == 0 and "--version" in p.stdout()
         p = box.run(name + "-version", [program(name), "--version"])
         assert p.popen.returncode == 0 and re.search(r"\d+\.\d+\.\d+", p.stdout())
+
+
+def options_section(page):
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", page), encoding="utf-8") as f:
+        return re.search(r"^\.SH OPTIONS\n(.*?)^\.SH ", f.read(), re.M | re.S).group(1)
+
+
+@pytest.mark.parametrize("name, page", [("logd", "logd/logd.8"), ("logworker", "worker/logworker.8")])
+def test_man_page_lists_the_options(box, name, page):
+    """Each option once, in order, with the program's own words first; more may follow."""
+    wanted = box.run(name, [program(name), "--man-options"]).stdout().split(".TP\n")[1:]
+    found = options_section(page).split(".TP\n")[1:]
+    assert [block.split("\n", 1)[0] for block in found] == [block.split("\n", 1)[0] for block in wanted]
+    for ours, theirs in zip(wanted, found):
+        rest = iter(theirs.splitlines())
+        assert [line for line in ours.splitlines() if line not in rest] == []
 
 
 def test_environment(box, redis):
