@@ -12,7 +12,7 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR    ?= $(PREFIX)/share/man
 BUILD     ?= build
 CFLAGS    ?= -O2 -g
-VERSION   := 0.1.0
+VERSION   := 0.1.0# LOGCLIENT_VERSION in logclient.h says the same
 
 # SAN=address,undefined or SAN=thread builds with sanitizers; WERROR=1 makes warnings errors.
 SAN    ?=
@@ -22,7 +22,7 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes
        -Wold-style-definition -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 \
        $(if $(WERROR),-Werror)
 SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS)
+BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DLOGPIPE_VERSION='"$(VERSION)"' -I. -pthread -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS)
 BASE_LDFLAGS = -pthread $(SANFLAGS)
 
 # Asked only inside recipes, so that `make deps` works before pkg-config is there.
@@ -46,7 +46,13 @@ PROGRAMS := $(BUILD)/logd $(BUILD)/logworker $(BUILD)/logsend
 LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a $(BUILD)/liblogclient.pc
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop chaos fuzz install uninstall format lint clean examples
+.PHONY: all help deps demo check check-run unit e2e check-asan check-tsan check-interop chaos fuzz bench bench-pipeline \
+        install uninstall format lint clean examples
+
+# These call make again: with -j, two of them would build into the same directory at the same time.
+ifneq ($(filter demo check check-asan check-tsan check-interop chaos bench bench-pipeline,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 
 all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
 
@@ -61,6 +67,8 @@ deps: ## install what building and testing need (apt-get, through sudo when not 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
+
+$(call obj,logd/main.c worker/config.c): Makefile # VERSION
 
 $(BUILD)/logd: $(call obj,$(LOGD_SRC) $(COMMON_SRC))
 	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
@@ -129,7 +137,7 @@ $(CRASH_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/unit/%.c $(patsubst %
 	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 	    $(call pkg_libs,libevent cmocka)
 
-$(BUILD)/tests/%: tests/e2e/%.c $(BUILD)/liblogclient.so
+$(BUILD)/tests/%: tests/e2e/%.c liblogclient/logclient.h $(BUILD)/liblogclient.so
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) -o $@ $< \
 	    -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl

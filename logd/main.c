@@ -20,7 +20,6 @@
 #include "logd/stats.h"
 #include "logd/store.h"
 
-#define VERSION           "0.1.0"
 #define SPARE_DESCRIPTORS 32 /* besides HTTP connections */
 #define BODY_LIMIT        (1LL << 30)
 
@@ -150,7 +149,7 @@ static const struct option_spec specs[] = {
 
 static const struct options_program program = {
     .name = "logd",
-    .version = VERSION,
+    .version = LOGPIPE_VERSION,
     .usage = "logd [OPTION...]",
     .summary = "Takes log records over HTTP and puts them into a Redis Stream.",
     .specs = specs,

@@ -9,7 +9,6 @@
 #include "common/record.h"
 #include "worker/status.h"
 
-#define VERSION   "0.1.0"
 #define DAY_MS    86400000
 #define MAX_BYTES (1LL << 30)
 
@@ -162,7 +161,7 @@ void config_parse(struct config *c, int argc, char **argv)
 {
     const struct options_program program = {
         .name = "logworker",
-        .version = VERSION,
+        .version = LOGPIPE_VERSION,
         .usage = "logworker [OPTION...]",
         .summary = "Writes the records of a Redis Stream to a log file, each exactly once.",
         .specs = specs,
