@@ -97,7 +97,8 @@ static const struct option_spec specs[] = {
      .min = 1,
      .max = 1LL << 40,
      .metavar = "BYTES",
-     .help = "answer 503 while more than that waits for Redis, or is being received"},
+     .help = "answer 503 while more than that waits for Redis, or is being received;\n"
+             "logd may need about twice that in memory"},
     {.name = "max-connections",
      .type = OPTION_NUMBER,
      .target = &options.max_connections,

@@ -229,6 +229,12 @@ def test_expect_of_a_large_body(server):
     assert response.status == 413
 
 
+def test_unknown_expect(server):
+    response = exchange(server.port, request(headers=["Expect: 200-ok", LENGTH], length=False, body=one()))
+    assert response.status == 417
+    check_error(response.json())
+
+
 def test_body_in_pieces(server):
     data = request(body=one())
     with Connection(server.port) as c:
