@@ -16,7 +16,7 @@ struct lc_sender;
 struct lc_counters {
     _Atomic uint64_t dropped, truncated;                     /* by callers */
     _Atomic uint64_t delivered, rejected, repaired, batches; /* by the sender, like all below */
-    _Atomic uint64_t retries, adopted, damaged, fallback;
+    _Atomic uint64_t retries, adopted, adopted_rejected, damaged, fallback;
     _Atomic uint64_t idle_searches; /* of the ring directory, that found no ring without an owner */
 };
 
@@ -45,6 +45,23 @@ struct logclient {
     struct logclient *next; /* in the list of all clients, for fork(2) */
 };
 
+/* How often this process was forked from its first ancestor that has the library. */
+extern _Atomic unsigned lc_fork_generation;
+
+/* Whether ring and sender belong to this process. */
+static inline bool lc_is_current(const logclient_t *c)
+{
+    return atomic_load_explicit(&c->generation, memory_order_acquire) ==
+           atomic_load_explicit(&lc_fork_generation, memory_order_relaxed);
+}
+
+/* In a forked child: gives the client a ring and a sender of this process. Returns 0 or an errno.
+ */
+int lc_restart(logclient_t *client);
+
+/* The default client, if there is one. */
+logclient_t *lc_existing_default(void);
+
 /* Makes the sender and starts its thread. Returns 0 or an errno. */
 int lc_sender_start(logclient_t *client);
 
@@ -63,10 +80,11 @@ void lc_allow_forks(void);
 /* Wakes the sender when it sleeps. Async-signal-safe; keeps errno. */
 void lc_wake(logclient_t *client);
 
+/* Like logclient_send(), for n bytes, with flags: LC_FLAG_JSON says that the text is a whole
+ * record, a valid JSON object on one line of at most LC_JSON_MAX bytes, and that service and level
+ * are its own, for the ring. */
 #define LC_JSON_MAX (512 * 1024) /* bytes */
-
-/* Sends a whole record, a valid JSON object on one line; service and level are its own, for the
- * ring. Like logclient_send(), and -1 with EMSGSIZE when it is longer than LC_JSON_MAX. */
-int lc_send_json(logclient_t *client, const char *service, const char *level, const char *json);
+int lc_send_bytes(logclient_t *client, const char *service, const char *level, const char *text,
+                  size_t n, unsigned flags);
 
 #endif

@@ -1,4 +1,4 @@
-/* The calling side: send, flush, statistics, life cycle, fork. */
+/* The life of a client: making, fork, exit. */
 #include "client-internal.h"
 
 #include <errno.h>
@@ -6,22 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-
-#include "common/record.h"
-#include "common/timestamp.h"
-#include "common/utf8.h"
-
-#define FORMAT_BYTES  1024 /* longer formatted messages need malloc(3) */
-#define BLOCK_STEP_NS 500000
 
 /* All clients, and how often this process was forked from its first ancestor that has the library.
  * The list is for the fork handlers. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static logclient_t *registry;
-static _Atomic unsigned fork_generation;
+_Atomic unsigned lc_fork_generation;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* The default client: made once, by whoever comes first. Always locked before registry_lock. */
+static pthread_mutex_t default_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+static logclient_t *_Atomic default_client;
+static bool default_locked; /* by before_fork() */
 
 /* ---- ring and sender ---- */
 
@@ -84,7 +81,7 @@ static int start(logclient_t *c)
         close_ring(c);
         return error;
     }
-    atomic_store(&c->generation, atomic_load(&fork_generation));
+    atomic_store(&c->generation, atomic_load(&lc_fork_generation));
     return 0;
 }
 
@@ -100,28 +97,43 @@ void lc_allow_forks(void)
     pthread_mutex_unlock(&registry_lock);
 }
 
+static void before_fork(void)
+{
+    /* EDEADLK: a signal handler forks while its own thread makes the default client. */
+    default_locked = pthread_mutex_lock(&default_lock) == 0;
+    lc_hold_forks();
+}
+
+static void after_fork_in_parent(void)
+{
+    lc_allow_forks();
+    if (default_locked)
+        pthread_mutex_unlock(&default_lock);
+}
+
 /* The child shares the ring's lock with its parent until it closes the descriptor; were it kept,
- * the ring would look owned after the parent's death. The mappings stay: this child may have been
- * forked by a signal handler in the midst of a copy. */
+ * the ring would look owned after the parent's death. */
 static void after_fork_in_child(void)
 {
-    atomic_fetch_add(&fork_generation, 1);
+    atomic_fetch_add(&lc_fork_generation, 1);
     for (logclient_t *c = registry; c != NULL; c = c->next) {
         if (c->ring.fd < 0)
             continue;
-        close(c->ring.fd);
+        lc_ring_disown(&c->ring);
         close(c->wake_fd);
         if (c->dir >= 0)
             close(c->dir);
         lc_sender_close_inherited(c->sender);
-        c->ring.fd = c->wake_fd = c->dir = -1;
+        c->wake_fd = c->dir = -1;
+        c->name[0] = '\0';
     }
     pthread_mutex_init(&registry_lock, NULL);
+    default_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 }
 
 static void install_fork_handlers(void)
 {
-    pthread_atfork(lc_hold_forks, lc_allow_forks, after_fork_in_child);
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 static int init_condition(pthread_cond_t *condition)
@@ -138,11 +150,11 @@ static int init_condition(pthread_cond_t *condition)
 
 /* In a forked child, at its first call: replaces what belongs to the parent. The parent's sender is
  * left as it is: its thread may have been anywhere when the process was copied. */
-static int restart(logclient_t *c)
+int lc_restart(logclient_t *c)
 {
     int error = 0;
     pthread_mutex_lock(&registry_lock);
-    if (atomic_load(&c->generation) != atomic_load(&fork_generation)) {
+    if (atomic_load(&c->generation) != atomic_load(&lc_fork_generation)) {
         pthread_mutex_init(&c->lock, NULL);
         init_condition(&c->progress);
         lc_ring_close(&c->ring);
@@ -185,9 +197,7 @@ static logclient_t *new_client(logclient_options_t *options)
 
 logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, size_t errlen)
 {
-    if (options != NULL && options->wrong[0] != '\0') {
-        if (errbuf != NULL && errlen > 0)
-            snprintf(errbuf, errlen, "%s", options->wrong);
+    if (options != NULL && !lc_options_valid(options, errbuf, errlen)) {
         errno = EINVAL;
         return NULL;
     }
@@ -200,16 +210,14 @@ logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, siz
     return c;
 }
 
-static void unregister(logclient_t *c)
+static void unregister(const logclient_t *c)
 {
-    pthread_mutex_lock(&registry_lock);
     for (logclient_t **at = &registry; *at != NULL; at = &(*at)->next) {
         if (*at == c) {
             *at = c->next;
             break;
         }
     }
-    pthread_mutex_unlock(&registry_lock);
 }
 
 /* exit(3) runs the functions of atexit(3) before all destructors, dlclose(3) runs those of the
@@ -226,33 +234,42 @@ __attribute__((destructor)) static void note_unload(void)
     unloading = !exiting;
 }
 
-/* The default client: made once, by whoever comes first. */
-static pthread_mutex_t default_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-static logclient_t *_Atomic default_client;
+/* NULL with errno set. */
+static logclient_t *new_default(void)
+{
+    logclient_options_t *options = lc_options_from_environment(NULL, 0);
+    logclient_t *c = options == NULL ? NULL : new_client(options);
+    if (c != NULL)
+        atexit(note_exit);
+    return c;
+}
 
 static logclient_t *make_default(void)
 {
+    int old, error, saved = errno;
+    /* A thread that is cancelled in here would leave the locks behind. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+    logclient_t *c = NULL;
     /* A signal handler that interrupts this very thread here gets EDEADLK instead of waiting for
      * itself. */
-    int error = pthread_mutex_lock(&default_lock);
-    if (error != 0) {
-        errno = EAGAIN;
-        return NULL;
-    }
-    logclient_t *c = atomic_load(&default_client);
-    if (c == NULL) {
-        logclient_options_t *options = lc_options_from_environment(NULL, 0);
-        c = options == NULL ? NULL : new_client(options);
-        if (options == NULL)
-            errno = EINVAL;
-        if (c != NULL)
-            atexit(note_exit);
+    if (pthread_mutex_lock(&default_lock) != 0) {
+        error = EAGAIN;
+    } else {
+        c = atomic_load(&default_client);
+        if (c == NULL)
+            c = new_default();
+        error = c == NULL ? errno : saved;
         atomic_store(&default_client, c);
+        pthread_mutex_unlock(&default_lock);
     }
-    error = errno;
-    pthread_mutex_unlock(&default_lock);
+    pthread_setcancelstate(old, NULL);
     errno = error;
     return c;
+}
+
+logclient_t *lc_existing_default(void)
+{
+    return atomic_load_explicit(&default_client, memory_order_acquire);
 }
 
 logclient_t *logclient_default(void)
@@ -261,25 +278,23 @@ logclient_t *logclient_default(void)
     return c != NULL ? c : make_default();
 }
 
-static bool is_current(const logclient_t *c)
-{
-    return atomic_load_explicit(&c->generation, memory_order_relaxed) ==
-           atomic_load_explicit(&fork_generation, memory_order_relaxed);
-}
-
 /* Delivers for a while, then ends the sender. Without a ring file what is left is lost. */
 static void shut_down(logclient_t *c)
 {
-    if (!is_current(c))
+    if (!lc_is_current(c))
         return; /* a forked child that never logged */
     logclient_flush(c, (int)c->options->exit_timeout_ms);
     lc_sender_stop(c);
 }
 
-/* After the sender has ended. */
+/* After the sender has ended. A fork in between would keep the ring's lock alive in a child that
+ * knows nothing of it. */
 static void destroy(logclient_t *c)
 {
+    lc_hold_forks();
     close_ring(c);
+    unregister(c);
+    lc_allow_forks();
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->progress);
     logclient_options_free(c->options);
@@ -294,7 +309,6 @@ void logclient_free(logclient_t *client)
         logclient_flush(client, (int)client->options->exit_timeout_ms);
         return;
     }
-    unregister(client);
     shut_down(client);
     destroy(client);
 }
@@ -305,271 +319,11 @@ void logclient_free(logclient_t *client)
 __attribute__((destructor(101))) static void at_exit(void)
 {
     logclient_t *c = atomic_load(&default_client);
-    if (c == NULL || !is_current(c))
+    if (c == NULL || !lc_is_current(c))
         return;
     shut_down(c);
     if (unloading)
         destroy(c);
     else if (lc_ring_seal(&c->ring) && c->name[0] != '\0')
         unlinkat(c->dir, c->name, 0);
-}
-
-/* ---- send ---- */
-
-void lc_wake(logclient_t *c)
-{
-    if (!atomic_load(&c->sleeping) || !atomic_exchange(&c->sleeping, false))
-        return;
-    int saved = errno;
-    uint64_t one = 1;
-    if (write(c->wake_fd, &one, sizeof(one)) < 0)
-        errno = saved; /* cannot be; and the sender looks again by itself */
-    errno = saved;
-}
-
-/* Waits for space. Returns what lc_ring_write() said last. */
-static int write_blocking(logclient_t *c, const struct lc_record *record)
-{
-    int64_t deadline = monotonic_now_ms() + c->options->block_ms;
-    int error;
-    do {
-        struct timespec pause = {0, BLOCK_STEP_NS};
-        lc_wake(c);
-        nanosleep(&pause, NULL);
-        error = lc_ring_write(&c->ring, record);
-    } while (error != 0 && monotonic_now_ms() < deadline);
-    return error;
-}
-
-/* Puts a checked record into the ring. Returns 0, or -1 with errno. */
-static int enqueue(logclient_t *c, struct lc_record *record)
-{
-    size_t max = (size_t)c->options->max_message_bytes;
-    if (record->message.n > max && !(record->flags & LC_FLAG_JSON)) {
-        record->message.n = utf8_cut(record->message.p, record->message.n, max);
-        record->flags |= LC_FLAG_CUT;
-    }
-    int error = lc_ring_write(&c->ring, record);
-    if (error != 0 && c->options->on_full == LC_BLOCK)
-        error = write_blocking(c, record);
-    if (error != 0) {
-        atomic_fetch_add_explicit(&c->count.dropped, 1, memory_order_relaxed);
-        lc_wake(c);
-        errno = EAGAIN;
-        return -1;
-    }
-    atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed);
-    if (record->flags & LC_FLAG_CUT)
-        atomic_fetch_add_explicit(&c->count.truncated, 1, memory_order_relaxed);
-    lc_wake(c);
-    return 0;
-}
-
-static bool service_valid(const char *service, size_t n)
-{
-    if (n == 0 || n > RECORD_SERVICE_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)service[i] < 0x20 || service[i] == 0x7f)
-            return false;
-    return true;
-}
-
-static int send_bytes(logclient_t *c, const char *service, const char *level, const char *message,
-                      size_t n, unsigned flags)
-{
-    struct lc_record record = {
-        .service = {service, strlen(service)},
-        .level = level_parse(level, strlen(level)),
-        .message = {message, n},
-        .timestamp_ms = timestamp_now_ms(),
-        .flags = flags,
-    };
-    if (record.level == LEVEL_INVALID || !service_valid(service, record.service.n)) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (!is_current(c)) {
-        int error = restart(c);
-        if (error != 0) {
-            errno = error;
-            return -1;
-        }
-    }
-    return enqueue(c, &record);
-}
-
-int logclient_send(logclient_t *client, const char *service, const char *level, const char *message)
-{
-    if (client == NULL || service == NULL || level == NULL || message == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
-    return send_bytes(client, service, level, message, strlen(message), 0);
-}
-
-int lc_send_json(logclient_t *client, const char *service, const char *level, const char *json)
-{
-    size_t n = strlen(json);
-    if (n > LC_JSON_MAX) {
-        errno = EMSGSIZE;
-        return -1;
-    }
-    return send_bytes(client, service, level, json, n, LC_FLAG_JSON);
-}
-
-int logclient_vsendf(logclient_t *client, const char *service, const char *level,
-                     const char *format, va_list args)
-{
-    char small[FORMAT_BYTES];
-    va_list again;
-    if (client == NULL || service == NULL || level == NULL || format == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
-    va_copy(again, args);
-    int n = vsnprintf(small, sizeof(small), format, args), result = -1;
-    char *large = NULL;
-    if (n >= 0 && (size_t)n < sizeof(small)) {
-        result = send_bytes(client, service, level, small, (size_t)n, 0);
-    } else if (n >= 0 && (large = malloc((size_t)n + 1)) != NULL) {
-        n = vsnprintf(large, (size_t)n + 1, format, again);
-        if (n >= 0)
-            result = send_bytes(client, service, level, large, (size_t)n, 0);
-    }
-    va_end(again);
-    int saved = errno;
-    free(large);
-    errno = saved;
-    return result;
-}
-
-int logclient_sendf(logclient_t *client, const char *service, const char *level, const char *format,
-                    ...)
-{
-    va_list args;
-    va_start(args, format);
-    int result = logclient_vsendf(client, service, level, format, args);
-    va_end(args);
-    return result;
-}
-
-int send_log(const char *service, const char *level, const char *message)
-{
-    logclient_t *c = logclient_default();
-    return c == NULL ? -1 : logclient_send(c, service, level, message);
-}
-
-int send_vlogf(const char *service, const char *level, const char *format, va_list args)
-{
-    logclient_t *c = logclient_default();
-    return c == NULL ? -1 : logclient_vsendf(c, service, level, format, args);
-}
-
-int send_logf(const char *service, const char *level, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int result = send_vlogf(service, level, format, args);
-    va_end(args);
-    return result;
-}
-
-/* ---- flush and statistics ---- */
-
-logclient_status_t logclient_flush(logclient_t *client, int timeout_ms)
-{
-    logclient_t *c = client != NULL ? client : atomic_load(&default_client);
-    if (c == NULL || !is_current(c))
-        return LOGCLIENT_OK;
-    struct timespec deadline;
-    uint64_t one = 1, target = lc_ring_head(&c->ring);
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout_ms / 1000;
-    deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
-    int error = 0;
-    pthread_mutex_lock(&c->lock);
-    bool done = c->acknowledged >= target;
-    if (!done && write(c->wake_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
-        while (!(done = c->acknowledged >= target) && error == 0 && timeout_ms > 0)
-            error = pthread_cond_timedwait(&c->progress, &c->lock, &deadline);
-    pthread_mutex_unlock(&c->lock);
-    return done ? LOGCLIENT_OK : LOGCLIENT_TIMED_OUT;
-}
-
-static uint64_t load(const _Atomic uint64_t *counter)
-{
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
-uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
-{
-    const logclient_t *c = client != NULL ? client : atomic_load(&default_client);
-    if (c == NULL || !is_current(c))
-        return 0;
-    const struct lc_counters *n = &c->count;
-    /* Before `accepted`, so that what is queued never comes out negative. */
-    uint64_t gone = load(&n->delivered) + load(&n->rejected);
-    uint64_t accepted = load(&c->accepted);
-    switch (stat) {
-    case LOGCLIENT_STAT_LOGGED:
-        return accepted + load(&n->dropped);
-    case LOGCLIENT_STAT_DELIVERED:
-        return load(&n->delivered);
-    case LOGCLIENT_STAT_REJECTED:
-        return load(&n->rejected);
-    case LOGCLIENT_STAT_DROPPED:
-        return load(&n->dropped);
-    case LOGCLIENT_STAT_QUEUED:
-        return accepted > gone ? accepted - gone : 0;
-    case LOGCLIENT_STAT_TRUNCATED:
-        return load(&n->truncated);
-    case LOGCLIENT_STAT_REPAIRED:
-        return load(&n->repaired);
-    case LOGCLIENT_STAT_BATCHES:
-        return load(&n->batches);
-    case LOGCLIENT_STAT_RETRIES:
-        return load(&n->retries);
-    case LOGCLIENT_STAT_RING_FALLBACK:
-        return load(&n->fallback);
-    case LOGCLIENT_STAT_ADOPTED:
-        return load(&n->adopted);
-    case LOGCLIENT_STAT_DAMAGED:
-        return load(&n->damaged);
-    }
-    return 0;
-}
-
-const char *logclient_version(void)
-{
-    return LOGCLIENT_VERSION;
-}
-
-const char *logclient_strerror(logclient_status_t status)
-{
-    switch (status) {
-    case LOGCLIENT_OK:
-        return "success";
-    case LOGCLIENT_TIMED_OUT:
-        return "the deadline passed before all was delivered";
-    case LOGCLIENT_UNKNOWN_PROPERTY:
-        return "there is no property of this name";
-    case LOGCLIENT_BAD_VALUE:
-        return "the property does not take this value";
-    case LOGCLIENT_NO_MEMORY:
-        return "out of memory";
-    case LOGCLIENT_BAD_RECORD:
-        return "logd refused a record";
-    case LOGCLIENT_UNREACHABLE:
-        return "logd does not take records now";
-    case LOGCLIENT_RING_FALLBACK:
-        return "the ring directory cannot be used; records are kept in memory only";
-    case LOGCLIENT_RING_DAMAGED:
-        return "a leftover ring is damaged; it was moved aside";
-    }
-    return "unknown status";
 }

@@ -150,25 +150,6 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
 }
 
-/* evhttp prints a warning when connect(2) fails at once (no route, no descriptors). A library must
- * not print: so ask first, with a socket that sends nothing. Returns 0 or an errno. */
-static int route_error(const char *host)
-{
-    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(9)};
-    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
-    bool v6 = inet_pton(AF_INET6, host, &in6.sin6_addr) == 1;
-    if (!v6 && inet_pton(AF_INET, host, &in4.sin_addr) != 1)
-        return 0;
-    int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return errno;
-    int failed = v6 ? connect(fd, (struct sockaddr *)&in6, sizeof(in6))
-                    : connect(fd, (struct sockaddr *)&in4, sizeof(in4));
-    int error = failed != 0 ? errno : 0;
-    close(fd);
-    return error;
-}
-
 static void discard_dns_log(int warning, const char *text)
 {
     (void)warning, (void)text;
@@ -194,11 +175,6 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
         return true;
     disconnect(http);
     bool address = is_address(url->host);
-    int error = address ? route_error(url->host) : 0;
-    if (error != 0) {
-        fail(http, "connecting failed", evutil_socket_error_to_string(error));
-        return false;
-    }
     if (!address && http->dns == NULL)
         http->dns = new_dns(http->base);
     http->connection = evhttp_connection_base_new(http->base, address ? NULL : http->dns, url->host,
@@ -256,6 +232,9 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     event_add(http->timer, &timeout);
     if (!connect_to(http, r->url))
         return;
+    /* evhttp's own limits, of 45 and 50 seconds, must not come first. */
+    timeout.tv_sec++;
+    evhttp_connection_set_timeout_tv(http->connection, &timeout);
     struct evhttp_request *request = evhttp_request_new(on_answer, http);
     if (request == NULL) {
         fail(http, "out of memory", "");

@@ -166,6 +166,7 @@ typedef enum {
                                      asked for */
     LOGCLIENT_STAT_ADOPTED,       /* records of dead processes that were delivered */
     LOGCLIENT_STAT_DAMAGED,       /* leftover rings moved aside */
+    LOGCLIENT_STAT_ADOPTED_REJECTED, /* records of dead processes that logd refused */
 } logclient_stat_t;
 
 /* The value of a counter; 0 for an unknown one. NULL means the default client; if that was never

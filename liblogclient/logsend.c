@@ -1,4 +1,5 @@
 /* logsend: the command-line client. */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -151,7 +152,7 @@ static void set(logclient_options_t *options, const char *name, const char *valu
 
 static logclient_t *open_client(void)
 {
-    char why[400], block[32];
+    char why[400];
     logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
     if (options == NULL)
         diag_die(EXIT_USAGE, "%s", why);
@@ -160,9 +161,8 @@ static logclient_t *open_client(void)
     if (drain != NULL)
         set(options, "ring_dir", drain);
     /* A full queue holds the reader of standard input back, as a pipe would. */
-    snprintf(block, sizeof(block), "%" PRId64, timeout_ms > 0 ? timeout_ms : 1);
     set(options, "on_full", "block");
-    set(options, "block_ms", block);
+    set(options, "block_ms", "200");
     set(options, "exit_timeout_ms", "0");
     if (drain != NULL)
         set(options, "adopt", "on");
@@ -180,7 +180,8 @@ static uint64_t done(logclient_t *client)
 {
     return logclient_stat(client, LOGCLIENT_STAT_DELIVERED) +
            logclient_stat(client, LOGCLIENT_STAT_REJECTED) +
-           logclient_stat(client, LOGCLIENT_STAT_ADOPTED);
+           logclient_stat(client, LOGCLIENT_STAT_ADOPTED) +
+           logclient_stat(client, LOGCLIENT_STAT_ADOPTED_REJECTED);
 }
 
 static void show_progress(logclient_t *client, bool last)
@@ -230,11 +231,28 @@ static bool all_adopted(logclient_t *client)
 
 /* ---- input ---- */
 
-static void send_message(logclient_t *client, const char *text, bool *failed)
+/* Puts a text into the queue, which may have to drain first. False, with errno, when it could not.
+ */
+static bool send_text(logclient_t *client, const char *of, const char *at, const char *text,
+                      size_t n, unsigned flags)
 {
-    if (logclient_send(client, service, level, text) == 0)
+    int64_t deadline = monotonic_now_ms() + timeout_ms;
+    while (lc_send_bytes(client, of, at, text, n, flags) != 0) {
+        if (errno != EAGAIN || interrupted || monotonic_now_ms() >= deadline)
+            return false;
+        show_progress(client, false);
+    }
+    return true;
+}
+
+static void send_message(logclient_t *client, const char *text, size_t n, bool *failed)
+{
+    if (send_text(client, service, level, text, n, 0))
         return;
-    diag_error("the queue stayed full for %" PRId64 " ms: logd does not take records", timeout_ms);
+    if (errno == EAGAIN)
+        diag_error("the queue stayed full: logd does not take records");
+    else
+        diag_error("not sent: %s", strerror(errno));
     *failed = true;
 }
 
@@ -243,10 +261,9 @@ static void send_operands(logclient_t *client, int count, char **words, bool *fa
     struct buf text = {0};
     for (int i = 0; i < count; i++)
         buf_printf(&text, "%s%s", i > 0 ? " " : "", words[i]);
-    buf_add_char(&text, '\0');
     if (text.failed)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
-    send_message(client, text.data, failed);
+    send_message(client, text.len > 0 ? text.data : "", text.len, failed);
     buf_free(&text);
 }
 
@@ -268,17 +285,24 @@ static bool member(json_t *object, const char *name, const char *fallback,
     return wrong == NULL;
 }
 
-/* Puts a checked object into the ring as it is; logd checks the rest. */
-static int send_object(logclient_t *client, json_t *object)
+/* Puts a checked object into the ring as it is; logd checks the rest. False with errno. */
+static bool send_object(logclient_t *client, json_t *object)
 {
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    int result = -1;
-    errno = ENOMEM;
-    if (text != NULL)
-        result = lc_send_json(client, json_string_value(json_object_get(object, "service")),
-                              json_string_value(json_object_get(object, "level")), text);
+    size_t n = text == NULL ? 0 : strlen(text);
+    bool sent = false;
+    if (text == NULL)
+        errno = ENOMEM;
+    else if (n > LC_JSON_MAX)
+        errno = EMSGSIZE;
+    else
+        sent =
+            send_text(client, json_string_value(json_object_get(object, "service")),
+                      json_string_value(json_object_get(object, "level")), text, n, LC_FLAG_JSON);
+    int saved = errno;
     free(text);
-    return result;
+    errno = saved;
+    return sent;
 }
 
 static void send_json_line(logclient_t *client, const char *text, size_t n, size_t line,
@@ -300,7 +324,7 @@ static void send_json_line(logclient_t *client, const char *text, size_t n, size
                !member(object, "message", "", NULL, line) ||
                !member(object, "timestamp", now, NULL, line)) {
         *failed = true;
-    } else if (send_object(client, object) != 0) {
+    } else if (!send_object(client, object)) {
         diag_error("line %zu: not sent: %s", line,
                    errno == EMSGSIZE ? "the record is longer than 512 KiB" : strerror(errno));
         *failed = true;
@@ -320,7 +344,7 @@ static void send_lines(logclient_t *client, bool *failed)
         if (json && n > 0)
             send_json_line(client, text, (size_t)n, line, failed);
         else if (!json)
-            send_message(client, text, failed);
+            send_message(client, text, (size_t)n, failed);
         show_progress(client, false);
     }
     if (ferror(stdin) && !interrupted) {
@@ -346,7 +370,9 @@ static int finish(logclient_t *client, bool failed)
     bool delivered = wait_until(client, drain != NULL ? all_adopted : all_delivered);
     show_progress(client, true);
     uint64_t waiting = logclient_stat(client, LOGCLIENT_STAT_QUEUED);
-    uint64_t rejected = logclient_stat(client, LOGCLIENT_STAT_REJECTED);
+    uint64_t rejected = logclient_stat(client, LOGCLIENT_STAT_REJECTED) +
+                        logclient_stat(client, LOGCLIENT_STAT_ADOPTED_REJECTED) +
+                        (drain != NULL ? logclient_stat(client, LOGCLIENT_STAT_DAMAGED) : 0);
     bool kept = client->name[0] != '\0';
     if (!delivered && drain != NULL)
         diag_error("not all rings of \"%s\" were drained; what is left is kept, try again", drain);
@@ -379,6 +405,12 @@ int main(int argc, char **argv)
     if (inspect != NULL)
         return logsend_inspect(inspect, print);
     quiet = quiet || !isatty(STDERR_FILENO);
+    DIR *there = drain == NULL ? NULL : opendir(drain);
+    if (drain != NULL && there == NULL)
+        diag_die(EXIT_ENVIRONMENT, "--drain: cannot open the directory \"%s\": %s", drain,
+                 strerror(errno));
+    if (there != NULL)
+        closedir(there);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     logclient_t *client = open_client();

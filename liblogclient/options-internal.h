@@ -30,9 +30,8 @@ struct logclient_options {
     int64_t backoff_min_ms, backoff_max_ms;
     int64_t exit_timeout_ms;
     int64_t max_message_bytes;
-    int64_t adopt;          /* enum lc_switch */
-    char wrong[512];        /* a value from the environment that is bad, and why; "" for none */
-    const char *wrong_name; /* its property, static; setting that makes it right */
+    int64_t adopt;  /* enum lc_switch */
+    uint32_t wrong; /* bit i: property i has a bad value from the environment */
     logclient_error_cb *error_cb;
     void *error_arg;
 };
@@ -40,10 +39,15 @@ struct logclient_options {
 enum lc_on_full { LC_DROP, LC_BLOCK };
 enum lc_switch { LC_OFF, LC_ON };
 
+/* False, with a sentence in errbuf, when a value from the environment is bad and was not set since.
+ */
+bool lc_options_valid(const logclient_options_t *options, char *errbuf, size_t errlen);
+
 /* A copy, or NULL when out of memory. */
 logclient_options_t *lc_options_copy(const logclient_options_t *options);
 
-/* New options from defaults and environment. On an error returns NULL and a sentence in errbuf. */
+/* New options from defaults and environment. On an error returns NULL with errno and a sentence in
+ * errbuf. */
 logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen);
 
 /* Splits the url property. Returns the number of URLs, or -1 with a sentence in errbuf. */

@@ -164,8 +164,8 @@ logclient_status_t logclient_options_set(logclient_options_t *options, const cha
         if (strcmp(properties[i].name, name) != 0)
             continue;
         logclient_status_t status = set(options, &properties[i], value, errbuf, errlen);
-        if (status == LOGCLIENT_OK && options->wrong_name == properties[i].name)
-            options->wrong[0] = '\0';
+        if (status == LOGCLIENT_OK)
+            options->wrong &= ~((uint32_t)1 << i);
         return status;
     }
     if (errbuf != NULL && errlen > 0)
@@ -175,7 +175,8 @@ logclient_status_t logclient_options_set(logclient_options_t *options, const cha
 
 /* Overrides a property from LOGCLIENT_NAME. secure_getenv(3): a set-user-id program must not be
  * told where to write. */
-static logclient_status_t set_from_environment(logclient_options_t *o, const struct property *p)
+static logclient_status_t set_from_environment(logclient_options_t *o, const struct property *p,
+                                               char *errbuf, size_t errlen)
 {
     char variable[64] = "LOGCLIENT_", why[320];
     size_t n = strlen(variable);
@@ -186,13 +187,9 @@ static logclient_status_t set_from_environment(logclient_options_t *o, const str
     if (value == NULL)
         return LOGCLIENT_OK;
     logclient_status_t status = set(o, p, value, why, sizeof(why));
-    if (status != LOGCLIENT_BAD_VALUE)
-        return status;
-    if (o->wrong[0] == '\0') {
-        snprintf(o->wrong, sizeof(o->wrong), "environment variable %s: %s", variable, why);
-        o->wrong_name = p->name;
-    }
-    return LOGCLIENT_OK;
+    if (status == LOGCLIENT_BAD_VALUE && errbuf != NULL && errlen > 0)
+        snprintf(errbuf, errlen, "environment variable %s: %s", variable, why);
+    return status;
 }
 
 logclient_options_t *logclient_options_new(void)
@@ -201,8 +198,12 @@ logclient_options_t *logclient_options_new(void)
     if (o == NULL)
         return NULL;
     for (size_t i = 0; i < COUNT; i++) {
-        if (set(o, &properties[i], properties[i].default_text, NULL, 0) != LOGCLIENT_OK ||
-            set_from_environment(o, &properties[i]) != LOGCLIENT_OK) {
+        logclient_status_t status = set(o, &properties[i], properties[i].default_text, NULL, 0);
+        if (status == LOGCLIENT_OK)
+            status = set_from_environment(o, &properties[i], NULL, 0);
+        if (status == LOGCLIENT_BAD_VALUE)
+            o->wrong |= (uint32_t)1 << i; /* until it is set; a client is not made before */
+        else if (status != LOGCLIENT_OK) {
             logclient_options_free(o);
             return NULL;
         }
@@ -210,14 +211,29 @@ logclient_options_t *logclient_options_new(void)
     return o;
 }
 
+bool lc_options_valid(const logclient_options_t *options, char *errbuf, size_t errlen)
+{
+    for (size_t i = 0; i < COUNT; i++) {
+        if ((options->wrong & (uint32_t)1 << i) == 0)
+            continue;
+        logclient_options_t scratch = {0};
+        set_from_environment(&scratch, &properties[i], errbuf, errlen);
+        free(scratch.url);
+        free(scratch.ring_dir);
+        return false;
+    }
+    return true;
+}
+
 logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen)
 {
     logclient_options_t *o = logclient_options_new();
-    if (o != NULL && o->wrong[0] == '\0')
+    if (o == NULL && errbuf != NULL && errlen > 0)
+        snprintf(errbuf, errlen, "out of memory");
+    if (o == NULL || lc_options_valid(o, errbuf, errlen))
         return o;
-    if (errbuf != NULL && errlen > 0)
-        snprintf(errbuf, errlen, "%s", o == NULL ? "out of memory" : o->wrong);
     logclient_options_free(o);
+    errno = EINVAL;
     return NULL;
 }
 

@@ -75,12 +75,17 @@ struct lc_record {
 };
 
 /* Makes a new ring in the empty file fd, which the ring takes on success. Capacity is a power of
- * two. Returns 0 or an errno. */
+ * two; it becomes less when RLIMIT_FSIZE does not permit it. Returns 0 or an errno. */
 int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity);
 
 /* Opens a ring that exists: the ring of a dead process to drain it, or, read_only, any ring to look
  * at it. Takes fd on success. Returns 0, EBADMSG when the file is not a whole ring, or an errno. */
 int lc_ring_open(struct lc_ring *ring, int fd, bool read_only);
+
+/* In the child of a fork: closes the parent's ring and puts zeros in the place of its mapping,
+ * since a call that a signal handler interrupted to fork goes on writing there. Async-signal-safe.
+ */
+void lc_ring_disown(struct lc_ring *ring);
 
 /* Unmaps and closes; the file stays. */
 void lc_ring_close(struct lc_ring *ring);

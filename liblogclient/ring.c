@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #define STATE_RESERVED  ((uint64_t)1 << 32)
 #define STATE_COMMITTED ((uint64_t)2 << 32)
 #define LENGTH_MASK     0xffffffffu
+#define ALLOCATE_TRIES  10            /* when signals interrupt */
 #define HOLE_BYTES      4096          /* holes begin at multiples of this */
 #define WINDOW_BYTES    LC_RING_CHUNK /* an ordinary load stays in this part of the file */
 /* This part of the file keeps its blocks when it is freed. */
@@ -41,20 +43,9 @@ _Static_assert(offsetof(struct lc_ring_header, head) == 64, "the layout of the f
 _Static_assert(offsetof(struct lc_ring_header, ack) == 128, "the layout of the file");
 _Static_assert(offsetof(struct slot, text) == 24, "the layout of the file");
 
-/* A process that dies between two stores must leave the first one behind. x86 keeps stores in
- * order; others need the barrier. TSan does not know fences, and does not need this one, which
- * orders nothing between threads. */
-#if defined(__SANITIZE_THREAD__)
-#define STORE_BARRIER() ((void)0)
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define STORE_BARRIER() ((void)0)
-#else
-#define STORE_BARRIER() atomic_thread_fence(memory_order_release)
-#endif
-#else
-#define STORE_BARRIER() atomic_thread_fence(memory_order_release)
-#endif
+/* Keeps the compiler from swapping two stores. The processor may: what a thread has stored before
+ * its process is killed becomes visible all the same. */
+#define STORE_BARRIER() atomic_signal_fence(memory_order_release)
 
 static struct slot *slot_at(const struct lc_ring *ring, uint64_t position)
 {
@@ -113,31 +104,63 @@ static void publish(struct lc_ring *ring, uint64_t position, uint64_t sequence)
     ring->sequence = sequence;
 }
 
+/* fallocate(2), which a signal may interrupt. posix_fallocate(3) falls back to writing, which is no
+ * good for a file that others write to. Returns 0 or an errno, and keeps errno. */
+static int allocate(int fd, int mode, uint64_t offset, uint64_t bytes)
+{
+    int saved = errno, error = EINTR;
+    for (int i = 0; i < ALLOCATE_TRIES && error == EINTR; i++)
+        error = fallocate(fd, mode, (off_t)offset, (off_t)bytes) == 0 ? 0 : errno;
+    errno = saved;
+    return error;
+}
+
+/* Half as large, and again, until the process may have a file of that size. To try instead would be
+ * SIGXFSZ. */
+static uint64_t permitted(uint64_t capacity)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return capacity;
+    while (capacity >= LC_RING_MIN_BYTES && LC_RING_HEADER_BYTES + capacity > limit.rlim_cur)
+        capacity /= 2;
+    return capacity;
+}
+
+static int fill_header(struct lc_ring *ring)
+{
+    struct lc_ring_header *h = ring->header;
+    if (getrandom(h->producer, sizeof(h->producer), 0) != (ssize_t)sizeof(h->producer))
+        return errno;
+    h->header_bytes = LC_RING_HEADER_BYTES;
+    h->owner_pid = (uint32_t)getpid();
+    h->capacity = ring->capacity;
+    h->created_ms = timestamp_now_ms();
+    publish(ring, 0, 1);
+    memcpy(h->magic, MAGIC, sizeof(h->magic));
+    return 0;
+}
+
 int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity)
 {
     *ring = (struct lc_ring){.fd = fd};
     int error;
+    capacity = permitted(capacity);
+    if (capacity < LC_RING_MIN_BYTES)
+        return EFBIG;
     if (ftruncate(fd, (off_t)(LC_RING_HEADER_BYTES + capacity)) != 0)
         return errno;
     /* Blocks first: a store into a hole of a full file system is a SIGBUS in the caller's process.
      */
-    if ((error = posix_fallocate(fd, 0, sizeof(struct lc_ring_header))) != 0 ||
-        (error = posix_fallocate(fd, LC_RING_HEADER_BYTES, LC_RING_CHUNK)) != 0 ||
+    if ((error = allocate(fd, 0, 0, sizeof(struct lc_ring_header))) != 0 ||
+        (error = allocate(fd, 0, LC_RING_HEADER_BYTES, LC_RING_CHUNK)) != 0 ||
         (error = map(ring, fd, capacity, PROT_READ | PROT_WRITE)) != 0)
         return error;
-    struct lc_ring_header *h = ring->header;
-    if (getrandom(h->producer, sizeof(h->producer), 0) != (ssize_t)sizeof(h->producer)) {
-        error = errno;
+    if ((error = fill_header(ring)) != 0) {
         ring->fd = -1; /* the caller keeps it */
         lc_ring_close(ring);
         return error;
     }
-    h->header_bytes = LC_RING_HEADER_BYTES;
-    h->owner_pid = (uint32_t)getpid();
-    h->capacity = capacity;
-    h->created_ms = timestamp_now_ms();
-    publish(ring, 0, 1);
-    memcpy(h->magic, MAGIC, sizeof(h->magic));
     atomic_store_explicit(&ring->free_to, capacity, memory_order_relaxed);
     atomic_store_explicit(&ring->reserved_to, LC_RING_CHUNK, memory_order_relaxed);
     return 0;
@@ -196,6 +219,14 @@ int lc_ring_open(struct lc_ring *ring, int fd, bool read_only)
     return EBADMSG;
 }
 
+void lc_ring_disown(struct lc_ring *ring)
+{
+    mmap(ring->header, LC_RING_HEADER_BYTES + 2 * (size_t)ring->capacity, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    close(ring->fd);
+    ring->fd = -1;
+}
+
 void lc_ring_close(struct lc_ring *ring)
 {
     if (ring->header != NULL)
@@ -220,14 +251,8 @@ void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1])
 /* Reserves the blocks of [from, to), which is at most one chunk. Async-signal-safe. */
 static int reserve(const struct lc_ring *ring, uint64_t from, uint64_t to)
 {
-    /* posix_fallocate(3) of glibc falls back to writing, which is no good for a file that others
-     * write to. */
-    uint64_t start = from & (ring->capacity - 1);
-    int saved = errno;
-    int failed = fallocate(ring->fd, 0, (off_t)(LC_RING_HEADER_BYTES + start), (off_t)(to - from));
-    int error = failed ? errno : 0;
-    errno = saved;
-    return error == 0 ? 0 : ENOSPC;
+    uint64_t start = LC_RING_HEADER_BYTES + (from & (ring->capacity - 1));
+    return allocate(ring->fd, 0, start, to - from) == 0 ? 0 : ENOSPC;
 }
 
 /* Sees to it that [from, to) has its blocks, and raises reserved_to to match. Chunks begin at
@@ -264,16 +289,25 @@ void lc_ring_reserve(struct lc_ring *ring)
     madvise(ring->data + (from & (ring->capacity - 1)), LC_RING_CHUNK, MADV_POPULATE_WRITE);
 }
 
-/* Frees the blocks of [from, to): at most two pieces in the file. */
-static void punch(const struct lc_ring *ring, uint64_t from, uint64_t to)
+/* Frees the blocks of [from, to), which then reads as zeros. May wrap. False when the file system
+ * cannot. */
+static bool punch(const struct lc_ring *ring, uint64_t from, uint64_t to)
 {
+    bool done = true;
     while (from < to) {
         uint64_t start = from & (ring->capacity - 1);
         uint64_t n = ring->capacity - start < to - from ? ring->capacity - start : to - from;
-        fallocate(ring->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(LC_RING_HEADER_BYTES + start), (off_t)n);
+        done = allocate(ring->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        LC_RING_HEADER_BYTES + start, n) == 0 &&
+               done;
         from += n;
     }
+    return done;
+}
+
+static void zero(const struct lc_ring *ring, uint64_t from, uint64_t to)
+{
+    memset(ring->data + (from & (ring->capacity - 1)), 0, (size_t)(to - from));
 }
 
 /* ---- write ---- */
@@ -401,32 +435,41 @@ static void hand_back(struct lc_ring *ring, uint64_t to)
     atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
 }
 
-/* Zeroes acknowledged space and hands it to the writers. What lies far into a large file gives its
- * blocks back at once, in whole chunks, so that a large ring costs what is in it; the first part
- * keeps them, so that an ordinary ring costs no system calls. */
-static void recycle(struct lc_ring *ring)
+/* Makes [from, to), where records were, zeros again, and returns how far it came. What lies far
+ * into a large file gives its blocks back at once, in whole chunks, so that a large ring costs what
+ * is in it; the first part keeps them, so that an ordinary ring costs no system calls. */
+static uint64_t clean(struct lc_ring *ring, uint64_t from, uint64_t to)
 {
-    uint64_t from = ring->freed, to = ring->tail, start = from & (ring->capacity - 1);
-    if (start < KEEP_BYTES) {
-        uint64_t end = start + (to - from) < ring->capacity ? start + (to - from) : ring->capacity;
-        memset(ring->data + start, 0, (size_t)(to - from));
-        if (end > ring->touched)
-            ring->touched = end;
-    } else {
-        to -= to % LC_RING_CHUNK;
-        if (to <= from)
-            return;
-        punch(ring, from, to);
+    while (from < to) {
+        uint64_t start = from & (ring->capacity - 1);
+        uint64_t zone =
+            start < KEEP_BYTES && KEEP_BYTES < ring->capacity ? KEEP_BYTES : ring->capacity;
+        uint64_t end = from + (zone - start) < to ? from + (zone - start) : to;
+        if (start >= KEEP_BYTES) {
+            /* The zone begins and ends with a chunk, so a part of one is at the end: it waits. */
+            end -= end % LC_RING_CHUNK;
+            if (end <= from)
+                break;
+            if (!punch(ring, from, end))
+                zero(ring, from, end);
+        } else {
+            zero(ring, from, end);
+            if (start + (end - from) > ring->touched)
+                ring->touched = start + (end - from);
+        }
+        from = end;
     }
-    CRASH_POINT();
-    hand_back(ring, to);
+    return from;
 }
 
 void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence)
 {
     publish(ring, position, sequence);
-    if (!ring->dead) /* else nobody writes there any more */
-        recycle(ring);
+    if (ring->dead)
+        return; /* nobody writes there any more */
+    uint64_t to = clean(ring, ring->freed, position);
+    CRASH_POINT();
+    hand_back(ring, to);
 }
 
 /* Takes the next `bytes` of the empty ring for the reader, as a writer would, and acknowledges
@@ -447,8 +490,10 @@ bool lc_ring_rewind(struct lc_ring *ring)
     uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
     if (offset < WINDOW_BYTES || !pass_over(ring, ring->capacity - offset))
         return false;
-    if (ring->freed < from)
-        punch(ring, ring->freed, from);
+    /* What waited for its chunk to be complete need not wait any more; what lies behind it is
+     * clean. */
+    if (ring->freed < from && !punch(ring, ring->freed, from))
+        zero(ring, ring->freed, from);
     CRASH_POINT();
     hand_back(ring, ring->tail);
     return true;
@@ -460,7 +505,8 @@ bool lc_ring_trim(struct lc_ring *ring)
     if (ring->touched <= WINDOW_BYTES)
         return false;
     if (ring->walked_to != from && offset >= WINDOW_BYTES)
-        return lc_ring_rewind(ring); /* to begin at the beginning */
+        return lc_ring_rewind(
+            ring); /* to begin at the beginning, where nothing waits to be cleaned */
     uint64_t piece = LC_RING_CHUNK - offset % LC_RING_CHUNK;
     if (!pass_over(ring, piece))
         return false;

@@ -33,10 +33,12 @@ enum lc_adopt {
 struct lc_adoption {
     void *stream; /* DIR * */
     int lock;     /* adopt.lock */
+    bool failed;  /* a file could not be looked at, for lack of descriptors or memory */
 };
 
-/* Begins a search. False when another process is searching, or the directory cannot be read. */
-bool lc_adoption_begin(struct lc_adoption *search, int dir);
+/* Begins a search. False when another process is searching, when one has done so in the last
+ * pause_ms milliseconds, or when the directory cannot be read. */
+bool lc_adoption_begin(struct lc_adoption *search, int dir, int64_t pause_ms);
 /* The next ring without an owner. Removes what is empty or was never finished on the way. */
 enum lc_adopt lc_adoption_next(struct lc_adoption *search, struct lc_ring *ring,
                                char name[LC_RING_NAME_MAX]);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/crash.h"
+#include "common/timestamp.h"
 
 #define SUFFIX_RING "ring"
 #define SUFFIX_TMP  "tmp"
@@ -155,18 +156,32 @@ int lc_ring_create_anonymous(struct lc_ring *ring, uint64_t capacity)
 
 /* ---- adoption ---- */
 
-bool lc_adoption_begin(struct lc_adoption *search, int dir)
+/* Whether the last search of anybody in the directory, of which adopt.lock's time tells, is long
+ * enough ago. */
+static bool is_time(int lock, int64_t pause_ms)
+{
+    struct stat st;
+    if (pause_ms == 0 || fstat(lock, &st) != 0)
+        return true;
+    int64_t last = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+    int64_t age = timestamp_now_ms() - last;
+    return age < 0 || age >= pause_ms;
+}
+
+bool lc_adoption_begin(struct lc_adoption *search, int dir, int64_t pause_ms)
 {
     *search = (struct lc_adoption){
         .lock = openat(dir, "adopt.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (search->lock < 0)
         return false;
-    int copy = flock(search->lock, LOCK_EX | LOCK_NB) == 0
+    int copy = flock(search->lock, LOCK_EX | LOCK_NB) == 0 && is_time(search->lock, pause_ms)
                    ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                    : -1;
     search->stream = copy < 0 ? NULL : fdopendir(copy);
-    if (search->stream != NULL)
+    if (search->stream != NULL) {
+        futimens(search->lock, NULL);
         return true;
+    }
     if (copy >= 0)
         close(copy);
     close(search->lock);
@@ -185,16 +200,29 @@ static bool has_suffix(const char *name, const char *suffix)
     return dot != NULL && strcmp(dot + 1, suffix) == 0;
 }
 
-/* Opens the file and takes its lock, if it has no owner. -1: has one, or is gone. */
-static int open_ownerless(int dir, const char *name)
+/* Whether the file may be a ring of ours: of this user, so that nobody else can shorten it while it
+ * is mapped. Root may also drain what its owner has in a directory of its own. */
+static bool is_ours(int dir, const struct stat *st)
+{
+    struct stat parent;
+    return S_ISREG(st->st_mode) &&
+           (st->st_uid == geteuid() ||
+            (geteuid() == 0 && fstat(dir, &parent) == 0 && parent.st_uid == st->st_uid));
+}
+
+/* Opens the file and takes its lock, if it has no owner. -1: has one, is gone, or, with *failed,
+ * cannot be opened. */
+static int open_ownerless(int dir, const char *name, bool *failed)
 {
     struct stat st;
     int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
+    if (fd < 0) {
+        *failed = errno != ENOENT && errno != ELOOP && errno != ENXIO;
         return -1;
+    }
     /* nlink is 0 when its owner has unlinked it between our open and our lock. */
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        st.st_nlink > 0)
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0 &&
+        is_ours(dir, &st))
         return fd;
     close(fd);
     return -1;
@@ -208,9 +236,10 @@ void lc_ringdir_set_aside(int dir, const char *name)
 }
 
 /* True when `name` is a ring to be drained, or was damaged: *result says which. */
-static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt *result)
+static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt *result,
+                  bool *failed)
 {
-    int fd = open_ownerless(dir, name);
+    int fd = open_ownerless(dir, name, failed);
     if (fd < 0)
         return false;
     /* Its owner died before it was renamed, so nothing was ever accepted into it. */
@@ -231,6 +260,8 @@ static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt
     }
     if (error == EBADMSG)
         lc_ringdir_set_aside(dir, name);
+    else
+        *failed = true;
     close(fd);
     *result = LC_ADOPT_DAMAGED;
     return error == EBADMSG;
@@ -246,7 +277,7 @@ enum lc_adopt lc_adoption_next(struct lc_adoption *search, struct lc_ring *ring,
         if (strlen(entry->d_name) >= LC_RING_NAME_MAX ||
             (!has_suffix(entry->d_name, SUFFIX_RING) && !has_suffix(entry->d_name, SUFFIX_TMP)))
             continue;
-        if (adopt(dir, entry->d_name, ring, &result)) {
+        if (adopt(dir, entry->d_name, ring, &result, &search->failed)) {
             strcpy(name, entry->d_name);
             return result;
         }

@@ -7,11 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <event2/util.h>
 
 #include "batch-internal.h"
 #include "common/timestamp.h"
@@ -19,6 +18,9 @@
 
 #define SLEEP_AFTER_MS                                                                             \
     1000 /* of an empty queue; from then on the next record wakes the sender with a system call */
+#define POLL_MAX_MS                                                                                \
+    20 /* with a longer linger the queue is looked at all the same: it may fill up */
+#define STUCK_AFTER_MS     10000 /* nobody takes so long to write a record */
 #define ADOPT_EVERY_MS     2000
 #define ADOPTED_MAX        16 /* rings drained at the same time */
 #define RETRY_AFTER_MAX_MS 300000
@@ -58,11 +60,14 @@ struct lc_sender {
     struct source own;
     struct source *adopted[ADOPTED_MAX];
     int adopted_count;
-    int turn; /* whose turn it is: 0 own, else adopted[turn - 1] */
+    bool adopt_now; /* search, however short ago the last search was */
+    int turn;       /* whose turn it is: 0 own, else adopted[turn - 1] */
 
     struct source *source; /* of the batch under way */
     struct lc_batch batch;
-    int64_t started_ms;          /* when it was sent */
+    int64_t sent_ms;             /* when a batch of the own ring was sent last */
+    uint64_t stuck_at;           /* the tail when it could not be read */
+    int64_t stuck_ms;            /* since when; 0: it was reported */
     int64_t busy_ms;             /* when there was last something to send */
     struct lc_sender *inherited; /* in a forked child: the parent's, which is left as it is */
     uint64_t wakes_at;           /* a flush wants all up to this position at once */
@@ -81,6 +86,12 @@ static void arm(struct event *timer, int64_t ms)
 {
     struct timeval tv = {ms / 1000, (int)(ms % 1000) * 1000};
     event_add(timer, &tv);
+}
+
+static void adopt_now(struct lc_sender *s)
+{
+    s->adopt_now = true;
+    arm(s->adopt, 0);
 }
 
 /* ---- sources ---- */
@@ -125,7 +136,7 @@ static void release(struct lc_sender *s, struct source *source, enum lc_ring_rea
     lc_allow_forks();
     free(source);
     if (s->adopted_count == 0 && why != LC_RING_BUSY)
-        arm(s->adopt, 0); /* there may be more than fitted */
+        adopt_now(s); /* there may be more than fitted */
 }
 
 /* Drops the record at source->bad, which is the first one. Its sequence number goes with it. */
@@ -137,7 +148,8 @@ static void reject(struct lc_sender *s, struct source *source)
     if (lc_ring_read(source->ring, &position, &record) != LC_RING_RECORD)
         return;
     source->skip++;
-    atomic_fetch_add(&s->client->count.rejected, source == &s->own ? 1 : 0);
+    struct lc_counters *count = &s->client->count;
+    atomic_fetch_add(source == &s->own ? &count->rejected : &count->adopted_rejected, 1);
     acknowledge(s, source, position, 1);
     report(s, LOGCLIENT_BAD_RECORD, source->bad_text);
 }
@@ -155,7 +167,8 @@ static void post(struct lc_sender *s)
         .timeout_ms = s->client->options->request_timeout_ms,
     };
     s->state = STATE_SENDING;
-    s->started_ms = monotonic_now_ms();
+    if (s->source == &s->own)
+        s->sent_ms = monotonic_now_ms();
     lc_http_post(s->http, &request);
 }
 
@@ -221,23 +234,28 @@ static void on_success(struct lc_sender *s)
     acknowledge(s, source, s->batch.ends[n - 1], n);
 }
 
-/* A batch that logd will never take as it is: finds the record at fault, by its index or by
- * halving. */
-static void on_refusal(struct lc_sender *s, const struct lc_http_answer *answer)
+/* A batch that logd will never take as it is. A 400 of logd's names the record at fault by its
+ * index, a 413 is JSON with an error: nothing else proves that a record is to blame, and not a
+ * proxy, or some other server at this address. False when it is not proven. */
+static bool on_refusal(struct lc_sender *s, const struct lc_http_answer *answer)
 {
     struct source *source = s->source;
     int64_t index = answer->status == 400 ? find_number(answer->body, "\"index\"") : -1;
-    if (index < 0 || (size_t)index >= s->batch.count) {
-        if (s->batch.count > 1) {
-            source->max_records = s->batch.count / 2;
-            return;
-        }
-        index = 0;
+    if (answer->status == 413 && s->batch.count > 1) {
+        source->max_records = s->batch.count / 2;
+        return true;
     }
+    if (strstr(answer->body, "\"error\"") == NULL)
+        return false;
+    if (answer->status == 413)
+        index = 0;
+    if (index < 0 || (size_t)index >= s->batch.count)
+        return false;
     source->bad = index == 0 ? source->ring->tail : s->batch.ends[index - 1];
     snprintf(source->bad_text, sizeof(source->bad_text),
              "%s refused a record with status %d: %.200s", s->urls[s->url].text, answer->status,
              answer->body);
+    return true;
 }
 
 static int64_t backoff_ms(const struct lc_sender *s)
@@ -249,8 +267,9 @@ static int64_t backoff_ms(const struct lc_sender *s)
     if (delay > o->backoff_max_ms)
         delay = o->backoff_max_ms;
     /* Half of it is chance, so that clients don't come back all at once. */
-    uint32_t chance;
-    evutil_secure_rng_get_bytes((char *)&chance, sizeof(chance));
+    uint32_t chance = 0;
+    if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
+        chance = (uint32_t)getpid();
     return delay / 2 + (int64_t)(chance % (uint32_t)(delay / 2 + 1));
 }
 
@@ -289,9 +308,7 @@ static void on_answer(const struct lc_http_answer *answer, void *arg)
     if (answer->status == 200 &&
         find_number(answer->body, "\"accepted\"") == (int64_t)s->batch.count) {
         on_success(s);
-    } else if (answer->status == 400 || answer->status == 413) {
-        on_refusal(s, answer);
-    } else {
+    } else if ((answer->status != 400 && answer->status != 413) || !on_refusal(s, answer)) {
         on_failure(s, answer);
         return;
     }
@@ -306,8 +323,26 @@ static bool due(struct lc_sender *s, int64_t now)
 {
     const logclient_options_t *o = s->client->options;
     uint64_t queued = lc_ring_head(s->own.ring) - s->own.ring->tail;
-    return now - s->started_ms >= o->linger_ms || queued >= (uint64_t)o->batch_bytes ||
+    return now - s->sent_ms >= o->linger_ms || queued >= (uint64_t)o->batch_bytes ||
            s->wakes_at > s->own.ring->tail;
+}
+
+/* With something in the ring that cannot be sent: a writer is in the midst of it, or it waits for
+ * its linger. */
+static void wait_for_writer(struct lc_sender *s, int64_t now)
+{
+    s->busy_ms = now;
+    if (s->stuck_at != s->client->ring.tail) {
+        s->stuck_at = s->client->ring.tail;
+        s->stuck_ms = now;
+    } else if (s->stuck_ms != 0 &&
+               now - s->stuck_ms > STUCK_AFTER_MS + s->client->options->linger_ms) {
+        s->stuck_ms = 0;
+        report(s, LOGCLIENT_RING_DAMAGED,
+               "a record at the head of the queue is not completed: a thread was ended in the "
+               "midst of a send call, or the ring was overwritten; nothing behind it can be "
+               "delivered by this process");
+    }
 }
 
 /* With nothing to send: polls for a while, then sleeps until a caller wakes it. */
@@ -316,7 +351,7 @@ static void rest(struct lc_sender *s, int64_t now)
     logclient_t *c = s->client;
     struct lc_ring *ring = &c->ring;
     if (lc_ring_head(ring) > ring->tail)
-        s->busy_ms = now;
+        wait_for_writer(s, now);
     else if (lc_ring_rewind(ring))
         publish_progress(c);
     if (now - s->busy_ms >= SLEEP_AFTER_MS) {
@@ -329,8 +364,10 @@ static void rest(struct lc_sender *s, int64_t now)
             return;
         atomic_store(&c->sleeping, false);
     }
-    int64_t wait = c->options->linger_ms - (now - s->started_ms);
-    arm(s->poll, wait > 0 && wait < c->options->linger_ms ? wait : c->options->linger_ms);
+    int64_t wait = c->options->linger_ms - (now - s->sent_ms);
+    if (wait <= 0 || wait > c->options->linger_ms)
+        wait = c->options->linger_ms;
+    arm(s->poll, wait < POLL_MAX_MS ? wait : POLL_MAX_MS);
 }
 
 static void step(struct lc_sender *s)
@@ -363,7 +400,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
     struct lc_sender *s = arg;
     (void)fd, (void)what;
     s->state = STATE_READY;
-    s->started_ms = 0; /* it has waited long enough */
+    s->sent_ms = 0; /* it has waited long enough */
     s->source = NULL;
     step(s);
 }
@@ -408,14 +445,18 @@ static bool search(struct lc_sender *s, char name[LC_RING_NAME_MAX], enum lc_ado
 {
     struct lc_adoption adoption;
     struct lc_ring ring;
-    if (!lc_adoption_begin(&adoption, s->client->dir))
+    /* Many processes may share the directory; one search for all of them is enough, but for one
+     * that has just begun, or found something. */
+    int64_t pause = s->adopt_now ? 0 : ADOPT_EVERY_MS / 4 * 3;
+    s->adopt_now = false;
+    if (!lc_adoption_begin(&adoption, s->client->dir, pause))
         return false;
     *found = LC_ADOPT_NONE;
     while (s->adopted_count < ADOPTED_MAX &&
            (*found = lc_adoption_next(&adoption, &ring, name)) == LC_ADOPT_RING)
         take(s, &ring, name);
     lc_adoption_end(&adoption);
-    return true;
+    return !adoption.failed || *found != LC_ADOPT_NONE;
 }
 
 static void on_adopt(evutil_socket_t fd, short what, void *arg)
@@ -436,7 +477,7 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
         atomic_fetch_add(&s->client->count.damaged, 1);
         snprintf(text, sizeof(text), "ring %s cannot be read; moved to %s.damaged", name, name);
         report(s, LOGCLIENT_RING_DAMAGED, text);
-        arm(s->adopt, 0); /* on with the search */
+        adopt_now(s); /* on with the search */
     }
     if (s->adopted_count > 0)
         step(s);
@@ -508,9 +549,9 @@ static bool init_sender(struct lc_sender *s)
     if (s->wake == NULL || s->poll == NULL || s->retry == NULL || s->adopt == NULL ||
         event_add(s->wake, NULL) != 0)
         return false;
-    arm(s->poll, o->linger_ms);
+    arm(s->poll, o->linger_ms < POLL_MAX_MS ? o->linger_ms : POLL_MAX_MS);
     if (s->client->dir >= 0 && o->adopt == LC_ON)
-        arm(s->adopt, 0);
+        adopt_now(s);
     return true;
 }
 

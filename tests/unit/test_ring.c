@@ -293,6 +293,77 @@ static void a_large_ring_costs_what_is_in_it(void **state)
     lc_ring_close(&ring);
 }
 
+/* What writers may enter now has blocks and is zero: else a store would be a SIGBUS on a full file
+ * system, or a reader would take old bytes for a record. */
+static void check_free_space(const struct lc_ring *ring)
+{
+    uint64_t from = lc_ring_head(ring);
+    uint64_t to = ring->free_to < ring->reserved_to ? ring->free_to : ring->reserved_to;
+    int64_t before = blocks(ring);
+    /* Reading a page that has no block would give it one. */
+    for (uint64_t at = from; at < to; at += 8) {
+        uint64_t offset = at & (ring->capacity - 1);
+        assert_int_equal(*(const uint64_t *)(const void *)(ring->data + offset), 0);
+    }
+    assert_int_equal(blocks(ring), before);
+}
+
+static void pull(struct lc_ring *ring, uint64_t bytes, uint64_t *sequence)
+{
+    struct lc_record got;
+    uint64_t position = ring->tail, end = position + bytes, n = 0;
+    while (position < end && lc_ring_read(ring, &position, &got) == LC_RING_RECORD)
+        n++;
+    *sequence += n;
+    lc_ring_acknowledge(ring, position, *sequence);
+}
+
+/* Rings above 64 MiB, which give blocks back, had space that was promised to writers and had none,
+ * or was not clean. */
+static void free_space_is_clean_and_has_its_blocks(void **state)
+{
+    struct lc_ring ring;
+    uint64_t sequence = 1;
+    static char text[60001];
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    srand(1);
+    assert_int_equal(lc_ring_create_anonymous(&ring, (uint64_t)128 << 20), 0);
+    /* A full ring, from which is taken up to the midst of a chunk that gives blocks back, and which
+     * is filled again. */
+    for (int round = 0; round < 3; round++) {
+        struct lc_record r = record(text);
+        while (lc_ring_write(&ring, &r) == 0)
+            ;
+        pull(&ring, (64 << 20) + 100000, &sequence);
+        while (lc_ring_write(&ring, &r) == 0)
+            ;
+        pull(&ring, 1 << 20, &sequence);
+        check_free_space(&ring);
+    }
+    for (int step = 0; step < 600; step++) {
+        uint64_t room = (uint64_t)rand() % 4 == 0 ? UINT64_MAX : (uint64_t)(rand() % (8 << 20));
+        struct lc_record r = record(text);
+        for (uint64_t end = lc_ring_head(&ring) + room; lc_ring_head(&ring) < end;) {
+            r.message.n = (size_t)rand() % (sizeof(text) - 1);
+            if (lc_ring_write(&ring, &r) != 0)
+                break;
+            if (room == UINT64_MAX && rand() % 20000 == 0)
+                break;
+        }
+        pull(&ring, rand() % 3 == 0 ? UINT64_MAX / 2 : (uint64_t)(rand() % (12 << 20)), &sequence);
+        lc_ring_reserve(&ring);
+        if (rand() % 2 == 0)
+            lc_ring_rewind(&ring);
+        for (int i = rand() % 20; i > 0 && lc_ring_trim(&ring); i--)
+            ;
+        if (step % 4 == 0)
+            check_free_space(&ring);
+    }
+    assert_true(ring.tail > (uint64_t)1 << 30);
+    lc_ring_close(&ring);
+}
+
 static void a_sealed_ring_takes_nothing(void **state)
 {
     struct lc_ring *ring = *state;
@@ -461,6 +532,7 @@ int main(void)
         cmocka_unit_test(an_ordinary_load_stays_at_the_beginning),
         cmocka_unit_test(a_trim_keeps_no_writer_out),
         cmocka_unit_test(a_large_ring_costs_what_is_in_it),
+        cmocka_unit_test(free_space_is_clean_and_has_its_blocks),
         WITH_RING(a_sealed_ring_takes_nothing),
         WITH_RING(holes_hold_up_the_living_and_not_the_heir),
         WITH_RING(the_acknowledged_position_survives),

@@ -162,7 +162,7 @@ static void inherit(void)
     char name[LC_RING_NAME_MAX];
     enum lc_adopt found;
     CRASH_POINT();
-    if (!lc_adoption_begin(&search, dir))
+    if (!lc_adoption_begin(&search, dir, 0))
         _exit(1);
     while ((found = lc_adoption_next(&search, &ring, name)) != LC_ADOPT_NONE) {
         if (found != LC_ADOPT_RING || drain(&ring, 10000, 3) != LC_RING_EMPTY)

@@ -1,0 +1,279 @@
+/* The calling side: send, flush, statistics. */
+#include "client-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/record.h"
+#include "common/timestamp.h"
+#include "common/utf8.h"
+
+#define FORMAT_BYTES 1024 /* longer formatted messages need malloc(3) */
+/* A blocked call looks for space first after this, then less often. */
+#define BLOCK_STEP_NS     500000
+#define BLOCK_STEP_MAX_NS 4000000
+
+/* ---- send ---- */
+
+void lc_wake(logclient_t *c)
+{
+    if (!atomic_load(&c->sleeping) || !atomic_exchange(&c->sleeping, false))
+        return;
+    int saved = errno;
+    uint64_t one = 1;
+    /* It cannot fail: the counter of an eventfd is never that full. */
+    ssize_t written = write(c->wake_fd, &one, sizeof(one));
+    (void)written;
+    errno = saved;
+}
+
+/* Waits for space. Returns what lc_ring_write() said last. */
+static int write_blocking(logclient_t *c, const struct lc_record *record)
+{
+    int64_t deadline = monotonic_now_ms() + c->options->block_ms;
+    struct timespec pause = {0, BLOCK_STEP_NS};
+    int error;
+    do {
+        lc_wake(c);
+        nanosleep(&pause, NULL);
+        if (pause.tv_nsec < BLOCK_STEP_MAX_NS)
+            pause.tv_nsec *= 2;
+        error = lc_ring_write(&c->ring, record);
+    } while (error != 0 && monotonic_now_ms() < deadline);
+    return error;
+}
+
+/* Whether a call may wait: not one from the error callback, which would wait for its own thread. */
+static bool may_block(const logclient_t *c)
+{
+    return c->options->on_full == LC_BLOCK && !pthread_equal(pthread_self(), c->thread);
+}
+
+/* Puts a checked record into the ring. Returns 0, or -1 with errno. */
+static int enqueue(logclient_t *c, struct lc_record *record)
+{
+    size_t max = (size_t)c->options->max_message_bytes;
+    if (record->message.n > max && !(record->flags & LC_FLAG_JSON)) {
+        record->message.n = utf8_cut(record->message.p, record->message.n, max);
+        record->flags |= LC_FLAG_CUT;
+    }
+    int error = lc_ring_write(&c->ring, record);
+    if (error != 0 && may_block(c))
+        error = write_blocking(c, record);
+    if (error != 0) {
+        atomic_fetch_add_explicit(&c->count.dropped, 1, memory_order_relaxed);
+        lc_wake(c);
+        errno = EAGAIN;
+        return -1;
+    }
+    atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed);
+    if (record->flags & LC_FLAG_CUT)
+        atomic_fetch_add_explicit(&c->count.truncated, 1, memory_order_relaxed);
+    lc_wake(c);
+    return 0;
+}
+
+static bool service_valid(const char *service, size_t n)
+{
+    if (n == 0 || n > RECORD_SERVICE_MAX)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)service[i] < 0x20 || service[i] == 0x7f)
+            return false;
+    return true;
+}
+
+int lc_send_bytes(logclient_t *c, const char *service, const char *level, const char *message,
+                  size_t n, unsigned flags)
+{
+    struct lc_record record = {
+        .service = {service, strlen(service)},
+        .level = level_parse(level, strlen(level)),
+        .message = {message, n},
+        .timestamp_ms = timestamp_now_ms(),
+        .flags = flags,
+    };
+    if (record.level == LEVEL_INVALID || !service_valid(service, record.service.n)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!lc_is_current(c)) {
+        int error = lc_restart(c);
+        if (error != 0) {
+            errno = error;
+            return -1;
+        }
+    }
+    return enqueue(c, &record);
+}
+
+int logclient_send(logclient_t *client, const char *service, const char *level, const char *message)
+{
+    if (client == NULL || service == NULL || level == NULL || message == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    return lc_send_bytes(client, service, level, message, strlen(message), 0);
+}
+
+int logclient_vsendf(logclient_t *client, const char *service, const char *level,
+                     const char *format, va_list args)
+{
+    char small[FORMAT_BYTES];
+    va_list again;
+    if (client == NULL || service == NULL || level == NULL || format == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    va_copy(again, args);
+    int n = vsnprintf(small, sizeof(small), format, args), result = -1;
+    char *large = NULL;
+    if (n >= 0 && (size_t)n < sizeof(small)) {
+        result = lc_send_bytes(client, service, level, small, (size_t)n, 0);
+    } else if (n >= 0 && (large = malloc((size_t)n + 1)) != NULL) {
+        n = vsnprintf(large, (size_t)n + 1, format, again);
+        if (n >= 0)
+            result = lc_send_bytes(client, service, level, large, (size_t)n, 0);
+    }
+    va_end(again);
+    int saved = errno;
+    free(large);
+    errno = saved;
+    return result;
+}
+
+int logclient_sendf(logclient_t *client, const char *service, const char *level, const char *format,
+                    ...)
+{
+    va_list args;
+    va_start(args, format);
+    int result = logclient_vsendf(client, service, level, format, args);
+    va_end(args);
+    return result;
+}
+
+int send_log(const char *service, const char *level, const char *message)
+{
+    logclient_t *c = logclient_default();
+    return c == NULL ? -1 : logclient_send(c, service, level, message);
+}
+
+int send_vlogf(const char *service, const char *level, const char *format, va_list args)
+{
+    logclient_t *c = logclient_default();
+    return c == NULL ? -1 : logclient_vsendf(c, service, level, format, args);
+}
+
+int send_logf(const char *service, const char *level, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int result = send_vlogf(service, level, format, args);
+    va_end(args);
+    return result;
+}
+
+/* ---- flush and statistics ---- */
+
+logclient_status_t logclient_flush(logclient_t *client, int timeout_ms)
+{
+    logclient_t *c = client != NULL ? client : lc_existing_default();
+    if (c == NULL || !lc_is_current(c))
+        return LOGCLIENT_OK;
+    struct timespec deadline;
+    uint64_t one = 1, target = lc_ring_head(&c->ring);
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += timeout_ms / 1000;
+    deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (deadline.tv_nsec >= 1000000000) {
+        deadline.tv_sec++;
+        deadline.tv_nsec -= 1000000000;
+    }
+    int error = 0;
+    pthread_mutex_lock(&c->lock);
+    bool done = c->acknowledged >= target;
+    if (!done && write(c->wake_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
+        while (!(done = c->acknowledged >= target) && error == 0 && timeout_ms > 0)
+            error = pthread_cond_timedwait(&c->progress, &c->lock, &deadline);
+    pthread_mutex_unlock(&c->lock);
+    return done ? LOGCLIENT_OK : LOGCLIENT_TIMED_OUT;
+}
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
+{
+    const logclient_t *c = client != NULL ? client : lc_existing_default();
+    if (c == NULL || !lc_is_current(c))
+        return 0;
+    const struct lc_counters *n = &c->count;
+    /* Before `accepted`, so that what is queued never comes out negative. */
+    uint64_t gone = load(&n->delivered) + load(&n->rejected);
+    uint64_t accepted = load(&c->accepted);
+    switch (stat) {
+    case LOGCLIENT_STAT_LOGGED:
+        return accepted + load(&n->dropped);
+    case LOGCLIENT_STAT_DELIVERED:
+        return load(&n->delivered);
+    case LOGCLIENT_STAT_REJECTED:
+        return load(&n->rejected);
+    case LOGCLIENT_STAT_DROPPED:
+        return load(&n->dropped);
+    case LOGCLIENT_STAT_QUEUED:
+        return accepted > gone ? accepted - gone : 0;
+    case LOGCLIENT_STAT_TRUNCATED:
+        return load(&n->truncated);
+    case LOGCLIENT_STAT_REPAIRED:
+        return load(&n->repaired);
+    case LOGCLIENT_STAT_BATCHES:
+        return load(&n->batches);
+    case LOGCLIENT_STAT_RETRIES:
+        return load(&n->retries);
+    case LOGCLIENT_STAT_RING_FALLBACK:
+        return load(&n->fallback);
+    case LOGCLIENT_STAT_ADOPTED:
+        return load(&n->adopted);
+    case LOGCLIENT_STAT_DAMAGED:
+        return load(&n->damaged);
+    case LOGCLIENT_STAT_ADOPTED_REJECTED:
+        return load(&n->adopted_rejected);
+    }
+    return 0;
+}
+
+const char *logclient_version(void)
+{
+    return LOGCLIENT_VERSION;
+}
+
+const char *logclient_strerror(logclient_status_t status)
+{
+    switch (status) {
+    case LOGCLIENT_OK:
+        return "success";
+    case LOGCLIENT_TIMED_OUT:
+        return "the deadline passed before all was delivered";
+    case LOGCLIENT_UNKNOWN_PROPERTY:
+        return "there is no property of this name";
+    case LOGCLIENT_BAD_VALUE:
+        return "the property does not take this value";
+    case LOGCLIENT_NO_MEMORY:
+        return "out of memory";
+    case LOGCLIENT_BAD_RECORD:
+        return "logd refused a record";
+    case LOGCLIENT_UNREACHABLE:
+        return "logd does not take records now";
+    case LOGCLIENT_RING_FALLBACK:
+        return "the ring directory cannot be used; records are kept in memory only";
+    case LOGCLIENT_RING_DAMAGED:
+        return "a leftover ring is damaged; it was moved aside";
+    }
+    return "unknown status";
+}
