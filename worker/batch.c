@@ -13,8 +13,11 @@
 
 /* Moves an entry. PERSIST changes nothing; but after a first write that needs no memory, Redis lets
  * the script go on though it is at its memory limit, when only reading and deleting entries can
- * free any. A script, unlike MULTI, stops at the first error. */
+ * free any. A script, unlike MULTI, stops at the first error. An entry that is gone was moved
+ * before, by the same command on an earlier connection. */
 static const char move_script[] = "redis.call('PERSIST', KEYS[1]) "
+                                  "if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 then "
+                                  "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) return 0 end "
                                   "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3)) "
                                   "redis.call('XDEL', KEYS[1], ARGV[2]) "
                                   "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) "

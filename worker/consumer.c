@@ -8,6 +8,7 @@
 #include "common/diag.h"
 #include "common/redis-link.h"
 #include "common/resp.h"
+#include "worker/fence.h"
 #include "worker/setup.h"
 
 #define BLOCK_MS     2000
@@ -35,6 +36,7 @@ struct consumer {
     struct redis_link *reader; /* NULL once stopped */
     struct committer *committer;
     enum phase phase;
+    struct fence fence;
     struct event *pause;
     int64_t pause_ms;   /* the next pause */
     bool announced;     /* the ready line was printed */
@@ -258,10 +260,18 @@ static void on_setup(const struct redis_reply *reply, void *arg)
     pump(c);
 }
 
+static void on_fenced(bool ok, void *arg)
+{
+    struct consumer *c = arg;
+
+    if (c->phase == PHASE_SETUP && (!ok || !setup_send(c->reader, c->config, on_setup, c)))
+        redis_link_reset(c->reader, "out of memory");
+}
+
 static void set_up(struct consumer *c)
 {
     set_phase(c, PHASE_SETUP);
-    if (!setup_send(c->reader, c->config, on_setup, c))
+    if (!fence_send(&c->fence, c->reader, c->config, on_fenced, c))
         redis_link_reset(c->reader, "out of memory");
 }
 

@@ -108,10 +108,16 @@ static bool read_members(struct record *r, struct span json, struct buf *scratch
                          char reason[ENTRY_REASON_MAX])
 {
     json_error_t error;
-    json_t *object = json_loadb(json.p, json.n, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
-    bool good = false;
+    /* jansson passes over a NUL byte behind a number or a word. */
+    bool nul = memchr(json.p, '\0', json.n) != NULL, good = false;
+    json_t *object =
+        nul ? NULL
+            : json_loadb(json.p, json.n,
+                         JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &error);
 
-    if (object == NULL)
+    if (nul)
+        refuse(reason, "fields holds a NUL byte");
+    else if (object == NULL)
         refuse(reason, "fields is not a JSON object: %s", error.text);
     else if (!json_is_object(object))
         refuse(reason, "fields is not a JSON object");

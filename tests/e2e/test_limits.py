@@ -288,7 +288,7 @@ def account(page):
     """The rights that a man page names, as Redis takes them."""
     with open(os.path.join(os.path.dirname(__file__), "..", "..", page), encoding="ascii") as f:
         section = re.search(r"An account of its own.*?In a Redis", f.read(), re.S).group()
-    commands = re.findall(r"\b[A-Z]{3,}(?: (?:LOAD|CREATE|GET))?\b", re.sub(r"(?m)^\.IR.*", "", section))
+    commands = re.findall(r"\b[A-Z]{3,}(?: (?:LOAD|CREATE|GET|SETNAME|ID|LIST|KILL))?\b", re.sub(r"(?m)^\.IR.*", "", section))
     keys = re.findall(r"(?m)^\.IR STREAM (\S*)", section)
     assert "PING" in commands and len(keys) == 3
     return ["on", ">secret", *("~logs-stream" + k.strip(",") for k in keys),

@@ -1,0 +1,123 @@
+#include "worker/fence.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/diag.h"
+#include "common/resp.h"
+
+static void warn_refused(const struct redis_reply *reply)
+{
+    static struct diag_limit limit;
+    uint64_t more;
+
+    if (reply != NULL && reply_type(reply) == REPLY_ERROR && diag_allow(&limit, &more))
+        diag_warn("Redis does not let earlier connections of this worker be closed (%.*s): over a "
+                  "network that delays "
+                  "them, entries can be lost; see REDIS in logworker(8)",
+                  (int)reply_span(reply).n, reply_span(reply).p);
+}
+
+/* A name may hold no spaces, so keys and groups are told by a hash: FNV-1a of all three, 64 bits.
+ */
+static void make_name(char name[FENCE_NAME_MAX], const struct config *config)
+{
+    const char *parts[] = {config->stream, config->group, config->consumer};
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        for (const char *c = parts[i];; c++) {
+            hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+            if (*c == '\0')
+                break;
+        }
+    snprintf(name, FENCE_NAME_MAX, "logworker-%016" PRIx64, hash);
+}
+
+static bool send_words(struct redis_link *link, const char *const *words, size_t count,
+                       redis_reply_cb *cb, void *arg)
+{
+    struct buf command = {0};
+
+    resp_begin(&command, count);
+    for (size_t i = 0; i < count; i++)
+        resp_arg_str(&command, words[i]);
+    bool sent = !command.failed && redis_link_send(link, command.data, command.len, cb, arg);
+    buf_free(&command);
+    return sent;
+}
+
+static void on_checked(const struct redis_reply *reply, void *arg)
+{
+    (void)arg;
+    warn_refused(reply);
+}
+
+static void on_id(const struct redis_reply *reply, void *arg)
+{
+    struct fence *f = arg;
+
+    f->own = reply == NULL ? 0 : reply_integer(reply);
+    warn_refused(reply);
+}
+
+/* A line of CLIENT LIST: "id=7 addr=… name=… …". The name ends with a space. */
+static bool is_other(const struct fence *f, const char *line, size_t n, int64_t *id)
+{
+    char wanted[FENCE_NAME_MAX + 8];
+    int length = snprintf(wanted, sizeof(wanted), " name=%s ", f->name);
+
+    if (n < 4 || memcmp(line, "id=", 3) != 0 || memmem(line, n, wanted, (size_t)length) == NULL)
+        return false;
+    *id = strtoll(line + 3, NULL, 10);
+    return *id != f->own;
+}
+
+static bool close_others(struct fence *f, struct span list)
+{
+    const char *at = list.p, *end = list.p + list.n;
+
+    while (at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        int64_t id;
+
+        if (newline == NULL)
+            break;
+        if (is_other(f, at, (size_t)(newline - at), &id)) {
+            char text[24];
+            const char *words[] = {"CLIENT", "KILL", "ID", text};
+
+            snprintf(text, sizeof(text), "%" PRId64, id);
+            if (!send_words(f->link, words, 4, on_checked, NULL))
+                return false;
+        }
+        at = newline + 1;
+    }
+    return true;
+}
+
+static void on_list(const struct redis_reply *reply, void *arg)
+{
+    struct fence *f = arg;
+    bool ok = reply != NULL;
+
+    warn_refused(reply);
+    if (ok && f->own > 0 && reply_type(reply) == REPLY_STRING)
+        ok = close_others(f, reply_span(reply));
+    f->done(ok, f->arg);
+}
+
+bool fence_send(struct fence *f, struct redis_link *link, const struct config *config,
+                void (*done)(bool ok, void *arg), void *arg)
+{
+    static const char *const ask_id[] = {"CLIENT", "ID"};
+    static const char *const ask_list[] = {"CLIENT", "LIST", "TYPE", "normal"};
+    const char *set_name[] = {"CLIENT", "SETNAME", f->name};
+
+    *f = (struct fence){.link = link, .done = done, .arg = arg};
+    make_name(f->name, config);
+    return send_words(link, set_name, 3, on_checked, NULL) &&
+           send_words(link, ask_id, 2, on_id, f) && send_words(link, ask_list, 4, on_list, f);
+}

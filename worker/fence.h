@@ -1,0 +1,30 @@
+/* fence.h: ends what is left of this worker's earlier connections. */
+#ifndef WORKER_FENCE_H
+#define WORKER_FENCE_H
+
+#include "common/redis-link.h"
+#include "worker/config.h"
+
+#define FENCE_NAME_MAX 32
+
+/* One for a link, zero-initialised; lives as long as the link. */
+struct fence {
+    struct redis_link *link;
+    void (*done)(bool ok, void *arg);
+    void *arg;
+    char name[FENCE_NAME_MAX];
+    int64_t own; /* id of this connection; 0: not known */
+};
+
+/* Gives the connection the name that belongs to stream, group and consumer, and has Redis close all
+ * others of that name. A read that an earlier connection sent, and that the network still holds,
+ * would else mark entries as delivered to this consumer after the replay has passed them by; a
+ * later commit covers them, and they would be lost.
+ *
+ * `done` runs once, with ok false when the connection broke or memory ran out; what is sent after
+ * that is executed after the others were closed. An account that may not do it is warned about, and
+ * goes on. False: done will not run; the link is to be reset. */
+bool fence_send(struct fence *f, struct redis_link *link, const struct config *config,
+                void (*done)(bool ok, void *arg), void *arg);
+
+#endif
