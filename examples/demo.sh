@@ -57,7 +57,8 @@ stop() {
 
 clean_up() {
     trap '' INT TERM HUP
-    for pid in $pids; do
+    # $!: the signal may have come before start() noted it.
+    for pid in $pids ${!:-}; do
         ! alive "$pid" || kill -KILL "$pid" 2>/dev/null
         wait "$pid" 2>/dev/null
     done
