@@ -14,14 +14,12 @@ static void warn_refused(const struct redis_reply *reply)
     uint64_t more;
 
     if (reply != NULL && reply_type(reply) == REPLY_ERROR && diag_allow(&limit, &more))
-        diag_warn("Redis does not let earlier connections of this worker be closed (%.*s): over a "
-                  "network that delays "
-                  "them, entries can be lost; see REDIS in logworker(8)",
+        diag_warn("Redis does not let earlier connections of this worker be closed (%.*s): should "
+                  "the network delay one, entries can be lost; see REDIS in logworker(8)",
                   (int)reply_span(reply).n, reply_span(reply).p);
 }
 
-/* A name may hold no spaces, so keys and groups are told by a hash: FNV-1a of all three, 64 bits.
- */
+/* A name may hold no spaces, so it is a hash: FNV-1a of all three, 64 bits. */
 static void make_name(char name[FENCE_NAME_MAX], const struct config *config)
 {
     const char *parts[] = {config->stream, config->group, config->consumer};
