@@ -129,6 +129,8 @@ MALFORMED = {
     "empty fields": GOOD + [("fields", "")],
     "fields with one of the four": GOOD + [("fields", '{"a":1,"level":"x"}')],
     "fields with text behind": GOOD + [("fields", "{} x")],
+    "fields with a NUL byte": GOOD + [("fields", '{"a":1\0}')],
+    "fields with a name twice": GOOD + [("fields", '{"a":1,"a":2}')],
 }
 
 

@@ -91,6 +91,8 @@ static const struct {
     {{FOUR, "fields", "{\"a\":}"}, "fields is not a JSON object"},
     {{FOUR, "fields", "{} {}"}, "fields is not a JSON object"},
     {{FOUR, "fields", "{\"a\":\"\xff\"}"}, "fields is not a JSON object"},
+    {{FOUR, "fields", "{\"a\":1,\"\\u0061\":2}"}, "fields is not a JSON object: duplicate"},
+    {{FOUR, "fields", "{\"a\":{\"b\":1,\"b\":2}}"}, "fields is not a JSON object: duplicate"},
     {{FOUR, "fields", "{\"level\":1}"}, "fields has a member \"level\""},
     {{FOUR, "fields", "{\"a\":1,\"\\u0073ervice\":1}"}, "fields has a member \"service\""},
 };
@@ -160,6 +162,26 @@ static void test_nul_in_the_message(void **arg)
                         "\"timestamp\":\"" TIME "\"}\n");
 }
 
+/* jansson passes over it behind a number or a word. */
+static void test_nul_in_the_fields(void **arg)
+{
+    static const struct span values[] = {SPAN_LIT("{\"a\":1\0}"), SPAN_LIT("{\"a\":true\0}"),
+                                         SPAN_LIT("{\"a\":1}\0"), SPAN_LIT("{\"\0\":1}"),
+                                         SPAN_LIT("{\"a\":\"\0\"}")};
+    struct span spans[] = {SPAN_LIT("service"),   SPAN_LIT("s"),       SPAN_LIT("level"),
+                           SPAN_LIT("error"),     SPAN_LIT("message"), SPAN_LIT("m"),
+                           SPAN_LIT("timestamp"), SPAN_LIT(TIME),      SPAN_LIT("fields"),
+                           SPAN_LIT("")};
+    struct record r;
+
+    (void)arg;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        spans[9] = values[i];
+        assert_false(entry_read(&r, spans, 10, MESSAGE_MAX, &scratch, reason));
+        assert_string_equal(reason, "fields holds a NUL byte");
+    }
+}
+
 static int free_buffers(void **arg)
 {
     (void)arg;
@@ -176,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_very_many_fields),
         cmocka_unit_test(test_long_values_are_cut),
         cmocka_unit_test(test_nul_in_the_message),
+        cmocka_unit_test(test_nul_in_the_fields),
     };
 
     return cmocka_run_group_tests_name("entry", tests, NULL, free_buffers);
