@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/accept.h"
 #include "common/diag.h"
-#include "logd/accept.h"
 #include "logd/conn.h"
 #include "logd/farewell.h"
 

@@ -10,13 +10,13 @@
 
 #include "common/diag.h"
 #include "common/heap.h"
+#include "common/listen.h"
 #include "common/options.h"
 #include "common/record.h"
 #include "common/timestamp.h"
 #include "logd/api.h"
 #include "logd/echo.h"
 #include "logd/http.h"
-#include "logd/listen.h"
 #include "logd/stats.h"
 #include "logd/store.h"
 

@@ -15,10 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/listen.h"
 #include "logd/deadlines.h"
 #include "logd/echo.h"
 #include "logd/failure.h"
-#include "logd/listen.h"
 
 /* ---- Failures ---- */
 

@@ -1,7 +1,7 @@
 /* accept.h: when listening sockets accept: not while there are too many connections, and not for a
  * while after accept(2) failed. */
-#ifndef LOGD_ACCEPT_H
-#define LOGD_ACCEPT_H
+#ifndef COMMON_ACCEPT_H
+#define COMMON_ACCEPT_H
 
 #include <stdbool.h>
 #include <stddef.h>

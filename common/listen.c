@@ -1,4 +1,4 @@
-#include "logd/listen.h"
+#include "common/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

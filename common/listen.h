@@ -1,6 +1,6 @@
-/* listen.h: the sockets that logd listens on. */
-#ifndef LOGD_LISTEN_H
-#define LOGD_LISTEN_H
+/* listen.h: the sockets that a program listens on (option --listen). */
+#ifndef COMMON_LISTEN_H
+#define COMMON_LISTEN_H
 
 #include <stddef.h>
 

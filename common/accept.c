@@ -1,4 +1,4 @@
-#include "logd/accept.h"
+#include "common/accept.h"
 
 #include <errno.h>
 #include <event2/event.h>
