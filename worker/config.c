@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "common/diag.h"
+#include "common/listen.h"
 #include "common/record.h"
-#include "worker/status.h"
 
 #define DAY_MS    86400000
 #define MAX_BYTES (1LL << 30)
@@ -113,7 +113,7 @@ static const struct option_spec specs[] = {
      .type = OPTION_STRING,
      .target = &parsed.listen,
      .metavar = "ADDR:PORT",
-     .check = status_check,
+     .check = listen_check,
      .help = "answer /metrics, /healthz and /readyz there; port 0 takes a free one"},
     {.name = "max-message",
      .type = OPTION_BYTES,

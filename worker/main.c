@@ -51,6 +51,20 @@ static void on_finished(void *arg)
     event_base_loopbreak(w->base);
 }
 
+static void on_event_log(int severity, const char *text)
+{
+    static struct diag_limit limit;
+    uint64_t more;
+
+    if (severity >= EVENT_LOG_WARN && diag_allow(&limit, &more))
+        diag_warn("libevent: %s (%" PRIu64 " such warnings suppressed)", text, more);
+}
+
+static void on_event_fatal(int code)
+{
+    diag_die(EXIT_BUG, "libevent gave up (%d)", code);
+}
+
 /* The time for an orderly end is over. */
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
@@ -185,6 +199,8 @@ int main(int argc, char **argv)
 
     diag_init("logworker");
     heap_keep();
+    event_set_log_callback(on_event_log);
+    event_set_fatal_callback(on_event_fatal);
     config_parse(&w.config, argc, argv);
     start(&w);
     if (event_base_dispatch(w.base) < 0)

@@ -1,30 +1,22 @@
 #include "worker/status.h"
 
-#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
-#include <event2/util.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #include "common/diag.h"
+#include "common/listen.h"
 #include "common/metrics.h"
 #include "common/redis-link.h"
 #include "common/resp.h"
 #include "common/timestamp.h"
 #include "worker/consumer.h"
-
-#define IDLE_SECONDS 30
-#define HEADERS_MAX  8192
-#define BODY_MAX     1024
-#define ADDRESS_MAX  64
+#include "worker/port.h"
 
 struct status {
-    struct evhttp *http;
+    struct port *port;
     struct event *poll;
     struct consumer *consumer; /* borrowed, like the following */
     const struct writer *writer;
@@ -117,10 +109,12 @@ static bool make_commands(struct status *s, const char *stream, const char *grou
 
 static void answer(struct status *s, struct evhttp_request *req, int code, const char *type)
 {
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     struct evbuffer *body = evbuffer_new();
 
     if (body == NULL || s->body.failed || evbuffer_add(body, s->body.data, s->body.len) != 0 ||
-        evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", type) != 0)
+        evhttp_add_header(headers, "Content-Type", type) != 0 ||
+        evhttp_add_header(headers, "Connection", "close") != 0)
         evhttp_send_error(req, HTTP_INTERNAL, NULL);
     else
         evhttp_send_reply(req, code, NULL, body);
@@ -207,98 +201,30 @@ static void on_other(struct evhttp_request *req, void *arg)
 
 /* ---- life ---- */
 
-/* Reads ADDR:PORT, [ADDR]:PORT for IPv6. NULL when it is neither; else for freeaddrinfo(3). */
-static struct addrinfo *parse_address(const char *address)
-{
-    const struct addrinfo hints = {.ai_family = *address == '[' ? AF_INET6 : AF_INET,
-                                   .ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-    const char *colon = strrchr(address, ':');
-    bool brackets = *address == '[';
-    struct addrinfo *found = NULL;
-    char host[ADDRESS_MAX];
-
-    if (colon == NULL || colon == address || colon[1] == '\0' || colon - address >= ADDRESS_MAX ||
-        (brackets && colon[-1] != ']'))
-        return NULL;
-    snprintf(host, sizeof(host), "%.*s", (int)(colon - address) - (brackets ? 2 : 0),
-             address + (brackets ? 1 : 0));
-    return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
-}
-
-const char *status_check(const char *address)
-{
-    struct addrinfo *parsed = parse_address(address);
-
-    if (parsed == NULL)
-        return "give a numeric address and a port, such as 127.0.0.1:9100 or [::1]:9100";
-    freeaddrinfo(parsed);
-    return NULL;
-}
-
-static int open_socket(const char *address)
-{
-    struct addrinfo *a = parse_address(address);
-    int on = 1, fd, saved;
-
-    if (a == NULL)
-        return -1;
-    fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-                    bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0)) {
-        saved = errno;
-        evutil_closesocket(fd);
-        errno = saved;
-        fd = -1;
-    }
-    freeaddrinfo(a);
-    return fd;
-}
-
-/* Says where it is, for port 0. */
-static void announce(int fd)
-{
-    struct sockaddr_storage sa = {0};
-    socklen_t len = sizeof(sa);
-    char host[ADDRESS_MAX], port[8];
-
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) == 0 &&
-        getnameinfo((struct sockaddr *)&sa, len, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        diag_info(sa.ss_family == AF_INET6 ? "metrics at http://[%s]:%s/metrics"
-                                           : "metrics at http://%s:%s/metrics",
-                  host, port);
-}
-
 static bool listen_on(struct status *s, const char *address, char *err, size_t errlen)
 {
-    int fd = open_socket(address);
+    char shown[LISTEN_SHOWN_MAX];
+    int fd = listen_open(address, shown, err, errlen);
 
-    if (fd >= 0 && evhttp_accept_socket_with_handle(s->http, fd) != NULL) {
-        announce(fd);
-        return true;
+    if (fd < 0)
+        return false;
+    if (!port_listen(s->port, fd)) {
+        snprintf(err, errlen, "cannot listen on %s: out of memory", address);
+        return false;
     }
-    snprintf(err, errlen, "cannot listen on %s: %s; choose another address with --listen", address,
-             strerror(errno));
-    if (fd >= 0)
-        evutil_closesocket(fd);
-    return false;
+    diag_info("metrics at http://%s/metrics", shown); /* port 0 has become a real one */
+    return true;
 }
 
-/* evhttp has no limits of its own. */
 static bool serve(struct status *s, struct event_base *base)
 {
-    s->http = evhttp_new(base);
-    if (s->http == NULL)
+    s->port = port_new(base);
+    if (s->port == NULL)
         return false;
-    evhttp_set_timeout(s->http, IDLE_SECONDS);
-    evhttp_set_max_headers_size(s->http, HEADERS_MAX);
-    evhttp_set_max_body_size(s->http, BODY_MAX);
-    evhttp_set_allowed_methods(s->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
-    evhttp_set_gencb(s->http, on_other, s);
-    return evhttp_set_cb(s->http, "/healthz", on_healthz, s) == 0 &&
-           evhttp_set_cb(s->http, "/readyz", on_readyz, s) == 0 &&
-           evhttp_set_cb(s->http, "/metrics", on_metrics, s) == 0;
+    evhttp_set_gencb(port_http(s->port), on_other, s);
+    return evhttp_set_cb(port_http(s->port), "/healthz", on_healthz, s) == 0 &&
+           evhttp_set_cb(port_http(s->port), "/readyz", on_readyz, s) == 0 &&
+           evhttp_set_cb(port_http(s->port), "/metrics", on_metrics, s) == 0;
 }
 
 struct status *status_new(struct event_base *base, const char *address, struct consumer *consumer,
@@ -328,8 +254,7 @@ void status_free(struct status *s)
         return;
     if (s->poll != NULL)
         event_free(s->poll);
-    if (s->http != NULL)
-        evhttp_free(s->http);
+    port_free(s->port);
     buf_free(&s->length);
     buf_free(&s->pending);
     buf_free(&s->oldest);

@@ -1,5 +1,4 @@
-/* status.h: the optional HTTP port with /metrics, /healthz and /readyz: the only file of the worker
- * that knows evhttp. */
+/* status.h: the optional HTTP port with /metrics, /healthz and /readyz (port.h). */
 #ifndef WORKER_STATUS_H
 #define WORKER_STATUS_H
 
@@ -10,9 +9,6 @@ struct consumer;
 struct status;
 struct stats;
 struct writer;
-
-/* NULL, or what is to be done about an address: the check of the option. */
-const char *status_check(const char *address);
 
 /* Listens; pointers are borrowed. While it lives, it asks Redis once a second for the figures that
  * only Redis knows. NULL: err holds a sentence. */

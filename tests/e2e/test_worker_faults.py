@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import threading
 
 import pytest
@@ -288,6 +289,10 @@ def test_dead_letters_under_a_key_of_another_type(box, redis):
 
 # ---- What it says of itself ----
 
+def status_port(worker):
+    return int(worker.wait_output(r"http://127\.0\.0\.1:(\d+)/metrics").group(1))
+
+
 def get(port, path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
@@ -300,7 +305,7 @@ def get(port, path):
 
 def test_readiness_follows_redis_and_the_disk(box, redis):
     worker = box.worker(redis, "--listen", "127.0.0.1:0")
-    port = int(worker.wait_output(r"http://127\.0\.0\.1:(\d+)/metrics").group(1))
+    port = status_port(worker)
     assert get(port, "/readyz") == (200, "ready")
     redis.kill()
     wait_until(lambda: get(port, "/readyz")[0] == 503, "readyz to answer 503")
@@ -317,6 +322,76 @@ def test_readiness_follows_redis_and_the_disk(box, redis):
     wait_until(lambda: get(port, "/readyz")[0] == 200, "readyz to answer 200")
     drain(redis)
     assert numbers(worker) == list(range(100))
+
+
+def accepted(worker, connections):
+    """How many of our connections the worker holds, by the sockets that the kernel names."""
+    ours = {c.getsockname()[1] for c in connections}
+    inodes = set()
+    for line in open("/proc/net/tcp"):
+        words = line.split()
+        if words[0] != "sl" and int(words[2].split(":")[1], 16) in ours and int(words[1].split(":")[1], 16) not in ours:
+            inodes.add(words[9])
+    held = set()
+    for fd in os.listdir(f"/proc/{worker.pid}/fd"):
+        try:
+            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{worker.pid}/fd/{fd}"))
+        except FileNotFoundError:
+            continue
+        if found:
+            held.add(found.group(1))
+    return len(inodes & held)
+
+
+def test_visits_to_the_status_port_are_few_and_short(box, redis):
+    """Clients that send a byte now and then hold neither the worker nor the next visitor up for long."""
+    worker = box.worker(redis, "--listen", "127.0.0.1:0")
+    port = status_port(worker)
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    ending = threading.Event()
+
+    def drip():
+        while not ending.wait(0.2):
+            for c in slow:
+                try:
+                    c.send(b"G")
+                except OSError:
+                    pass
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        wait_until(lambda: accepted(worker, slow) == 32, lambda: f"32 visits, not {accepted(worker, slow)}")
+        fill(redis, 0, 100)
+        drain(redis)
+        assert accepted(worker, slow) == 32
+        assert get(port, "/healthz") == (200, "ok")
+    finally:
+        ending.set()
+        thread.join()
+        for c in slow:
+            c.close()
+    assert numbers(worker) == list(range(100))
+
+
+def test_used_up_descriptors_stop_only_visits(box, redis):
+    worker = box.worker(redis, "--listen", "127.0.0.1:0")
+    port = status_port(worker)
+    add(redis, "0")
+    drain(redis)
+    wait_until(lambda: get(port, "/readyz") == (200, "ready"), "both connections to Redis")
+    limit = max(map(int, os.listdir(f"/proc/{worker.pid}/fd"))) + 1
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    visits = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
+    worker.wait_output("cannot accept connections: Too many open files")
+    for n in range(1, 200):
+        add(redis, str(n))
+    drain(redis)
+    assert numbers(worker) == list(range(200))
+    assert worker.stderr().count("\n") < 10
+    for c in visits:
+        c.close()
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    assert get(port, "/healthz") == (200, "ok")
 
 
 def test_second_signal_ends_it_at_once(box, redis):
@@ -352,7 +427,7 @@ def test_counters_keep_their_law_through_kills_of_redis(box):
     """read = written + filtered + dead + skipped + dropped, and entries come and go in no other way."""
     redis = box.redis(appendonly=True)
     worker = box.worker(redis, "--listen", "127.0.0.1:0", "--level", "error")
-    port = int(worker.wait_output(r"http://127\.0\.0\.1:(\d+)/metrics").group(1))
+    port = status_port(worker)
     for i in range(6):
         fill(redis, i * 300, 200)
         fill(redis, i * 300 + 200, 100, level="error")
