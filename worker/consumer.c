@@ -18,7 +18,7 @@
 
 enum phase {
     PHASE_DOWN,    /* no connection */
-    PHASE_SETUP,   /* the set-up script is under way */
+    PHASE_SETUP,   /* earlier connections are closed, then the set-up script runs */
     PHASE_ADOPT,   /* its answer is there; the batch in hand, of an earlier connection, is finished
                       first */
     PHASE_PENDING, /* entries that were delivered before, but not acknowledged, are read */
@@ -427,6 +427,8 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
 
 const char *consumer_problem(const struct consumer *c)
 {
+    const char *stuck = commit_stuck(c->committer);
+
     switch (c->phase) {
     case PHASE_DOWN:
         return "Redis does not answer";
@@ -434,8 +436,13 @@ const char *consumer_problem(const struct consumer *c)
         return "Redis refuses to deliver entries";
     case PHASE_STOPPED:
         return "stopping";
+    case PHASE_SETUP:
+    case PHASE_ADOPT:
+        return stuck != NULL ? stuck : "the group is being set up";
     default:
-        return commit_stuck(c->committer);
+        if (stuck != NULL || redis_link_ready(commit_link(c->committer)))
+            return stuck;
+        return "Redis does not answer on the second connection";
     }
 }
 

@@ -14,7 +14,7 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
                               struct writer *writer, struct stats *stats,
                               void (*finished)(void *arg), void *arg);
 
-/* NULL when entries are read, else why not. */
+/* NULL when entries are read and can be acknowledged, else why not. */
 const char *consumer_problem(const struct consumer *c);
 
 struct committer *consumer_committer(struct consumer *c);

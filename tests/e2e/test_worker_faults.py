@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from pipeline import Redis, metrics, read_lines, wait_until
+from pipeline import Redis, Worker, metrics, read_lines, wait_until
 from test_worker import add, die_before_commit, drain, fill, numbers
 
 
@@ -306,7 +306,7 @@ def get(port, path):
 def test_readiness_follows_redis_and_the_disk(box, redis):
     worker = box.worker(redis, "--listen", "127.0.0.1:0")
     port = status_port(worker)
-    assert get(port, "/readyz") == (200, "ready")
+    wait_until(lambda: get(port, "/readyz") == (200, "ready"), "readyz to answer 200")
     redis.kill()
     wait_until(lambda: get(port, "/readyz")[0] == 503, "readyz to answer 503")
     assert get(port, "/readyz")[1] == "Redis does not answer"
@@ -341,6 +341,31 @@ def accepted(worker, connections):
         if found:
             held.add(found.group(1))
     return len(inodes & held)
+
+
+def test_not_ready_while_the_group_is_set_up(box, redis):
+    redis("CLIENT", "PAUSE", "600000", "WRITE")
+    worker = Worker(box, redis, "--listen", "127.0.0.1:0").start(ready=False)
+    port = status_port(worker)
+    wait_until(lambda: get(port, "/readyz") == (503, "the group is being set up"), "the set-up")
+    redis("CLIENT", "UNPAUSE")
+    wait_until(lambda: get(port, "/readyz") == (200, "ready"), "readyz to answer 200")
+
+
+def test_not_ready_while_nothing_can_be_acknowledged(box, redis):
+    """Only the second connection is down."""
+    worker = box.worker(redis, "--listen", "127.0.0.1:0")
+    port = status_port(worker)
+    wait_until(lambda: get(port, "/readyz") == (200, "ready"), "readyz to answer 200")
+    with redis.client() as c:
+        os.rename(redis.socket, redis.socket + ".away")
+        own = c("CLIENT", "ID")
+        clients = [dict(w.split("=", 1) for w in line.split()) for line in c("CLIENT", "LIST", "TYPE", "normal").splitlines()]
+        second, = (x["id"] for x in clients if x["cmd"] != "xreadgroup" and int(x["id"]) != own)
+        c("CLIENT", "KILL", "ID", second)
+        wait_until(lambda: get(port, "/readyz") == (503, "Redis does not answer on the second connection"), "readyz to answer 503")
+        os.rename(redis.socket + ".away", redis.socket)
+    wait_until(lambda: get(port, "/readyz") == (200, "ready"), "readyz to answer 200")
 
 
 def test_visits_to_the_status_port_are_few_and_short(box, redis):
