@@ -3,6 +3,7 @@ import collections
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import subprocess
 
@@ -34,6 +35,7 @@ def mount():
     yield run
     for path in mounted:
         subprocess.run(["umount", "-l", path], check=False)
+        shutil.rmtree(os.path.dirname(path), ignore_errors=True)  # the box could not remove a mount
 
 
 def free_bytes(path):
