@@ -12,7 +12,7 @@
 
 #define CRASH_EXIT 86
 
-extern long crash_countdown; /* defined by the test; 0: never */
+extern _Atomic long crash_countdown; /* defined by the test; 0: never */
 
 #define CRASH_POINT()                                                                              \
     do {                                                                                           \

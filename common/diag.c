@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,9 @@ static size_t escape(char *out, const char *text)
     return (size_t)(to - out);
 }
 
+/* logsend reports from the sender's thread, too. */
+static pthread_mutex_t output = PTHREAD_MUTEX_INITIALIZER;
+
 __attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *severity,
                                                       const char *format, va_list args)
 {
@@ -121,7 +125,9 @@ __attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *s
         strcat(text, cut);
     len += escape(line + len, text);
     line[len++] = '\n';
+    pthread_mutex_lock(&output);
     write_line(line, len, wait_ms);
+    pthread_mutex_unlock(&output);
     errno = saved;
 }
 

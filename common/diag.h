@@ -2,8 +2,8 @@
  *
  * One line each; control characters in the text are written as \xNN, so that data from outside
  * cannot forge lines. A full standard error (a pipe that nobody reads) never stops the program:
- * what it does not take at once is lost, and a line says how much when it takes some again. For the
- * daemons' single thread only; not async-signal-safe. */
+ * what it does not take at once is lost, and a line says how much when it takes some again. Lines
+ * may come from any thread; the limits below are for one. Not async-signal-safe. */
 #ifndef COMMON_DIAG_H
 #define COMMON_DIAG_H
 

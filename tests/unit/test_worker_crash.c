@@ -25,7 +25,7 @@
 #define ROTATE_AFTER 10 /* the first batch at or after this entry finds the log renamed */
 #define LINEAGE      "00112233445566778899aabbccddeeff"
 
-long crash_countdown;
+_Atomic long crash_countdown;
 
 /* What Redis would hold. */
 struct stream {
