@@ -13,7 +13,7 @@
 #include "worker/consumer.h"
 #include "worker/status.h"
 
-enum timer {
+enum event_source {
     TIMER_FSYNC,
     TIMER_SHUTDOWN,
     SIGNAL_TERM,
