@@ -321,7 +321,7 @@ def test_rotation_and_kill(box, redis):
         worker.start()
     drain(redis)
     every = [int(json.loads(line)["message"]) for path in rotated + [worker.output] for line in read_lines(path)]
-    assert sorted(every) == list(range(2400))
+    assert every == list(range(2400))
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
