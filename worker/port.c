@@ -27,7 +27,7 @@ struct port {
     struct event_base *base;
     struct evhttp *http;
     struct acceptor acceptor;
-    TAILQ_HEAD(, visit) visits;
+    TAILQ_HEAD(visit_list, visit) visits;
     unsigned count; /* of them */
 };
 
