@@ -105,15 +105,6 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
     consumer_stop(w->consumer);
 }
 
-static void on_hup(evutil_socket_t number, short what, void *arg)
-{
-    struct worker *w = arg;
-
-    (void)number;
-    (void)what;
-    commit_reopen(consumer_committer(w->consumer));
-}
-
 static void on_usr1(evutil_socket_t number, short what, void *arg)
 {
     struct worker *w = arg;
@@ -136,6 +127,16 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
     w->stats.write_errors++;
     if (diag_allow(&limit, &more))
         diag_error("cannot fsync %s: %s", w->config.output, strerror(errno));
+}
+
+static void on_hup(evutil_socket_t number, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    /* The timer will look only at the new file. */
+    if (w->config.fsync_interval_ms > 0)
+        on_fsync(number, what, w);
+    commit_reopen(consumer_committer(w->consumer));
 }
 
 static void make_events(struct worker *w)

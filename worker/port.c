@@ -92,14 +92,16 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static struct bufferevent *on_accept(struct event_base *base, void *arg)
 {
     struct port *p = arg;
+    struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     struct visit *v = calloc(1, sizeof(*v));
+    struct event *timer = evtimer_new(base, on_timer, v);
 
-    if (v != NULL) {
-        v->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-        v->timer = evtimer_new(base, on_timer, v);
-    }
-    if (v == NULL || v->bev == NULL || v->timer == NULL)
+    if (v == NULL || bev == NULL || timer == NULL) {
         diag_die(EXIT_ENVIRONMENT, "out of memory for a connection to --listen");
+        return NULL; /* for cppcheck, which does not know that this is not reached */
+    }
+    v->bev = bev;
+    v->timer = timer;
     v->port = p;
     bufferevent_incref(v->bev);
     TAILQ_INSERT_TAIL(&p->visits, v, next);

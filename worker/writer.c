@@ -66,29 +66,35 @@ static bool tail_is_known(const struct writer *w)
 }
 
 /* The file of the last commit under another name in the log's directory: it was renamed, and the
- * worker died before it turned to a new one. -1 when there is none. */
+ * worker died before it turned to a new one. -1 and errno. */
 static int open_renamed(const struct writer *w)
 {
     int dir_fd = open_directory(w->path), fd = -1;
     DIR *dir = dir_fd < 0 ? NULL : fdopendir(dir_fd);
+    int why = ENOENT;
     struct dirent *entry;
     struct stat st;
 
     if (dir == NULL) {
+        why = errno;
         if (dir_fd >= 0)
             close(dir_fd);
+        errno = why;
         return -1;
     }
     while (fd < 0 && (entry = readdir(dir)) != NULL) {
         if (entry->d_ino != w->state.last.ino)
             continue;
         fd = openat(dir_fd, entry->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (fd >= 0 && (fstat(fd, &st) != 0 || !is_file_of(&w->state.last, &st))) {
+        if (fd < 0) {
+            why = errno;
+        } else if (fstat(fd, &st) != 0 || !is_file_of(&w->state.last, &st)) {
             close(fd);
             fd = -1;
         }
     }
     closedir(dir);
+    errno = why;
     return fd;
 }
 
@@ -120,8 +126,10 @@ static void find_tail(struct writer *w, const struct stat *log)
     if (w->state.found != STATE_VALID || !tail_is_known(w))
         return;
     int fd = is_file_of(&w->state.last, log) ? fcntl(w->fd, F_DUPFD_CLOEXEC, 0) : open_renamed(w);
-    if (fd < 0)
+    if (fd < 0) {
+        w->lost = errno;
         return;
+    }
     if (fstat(fd, &st) != 0 || st.st_size <= w->state.last.offset) {
         close(fd);
         return;
@@ -202,16 +210,30 @@ bool writer_lineage(struct writer *w, const char *lineage)
     if (strcmp(w->lineage, lineage) == 0)
         return true;
     keep_tail(w);
+    w->lost = 0;
     w->id = (struct stream_id){0, 0};
     memcpy(w->lineage, lineage, STATE_TOKEN_LEN + 1);
     w->noted = false;
     return false;
 }
 
+/* The tail of a file that cannot be found can neither be seen nor cut. */
+static void say_what_is_lost(struct writer *w, bool again)
+{
+    if (w->lost != 0 && again)
+        diag_warn("the file that was written last is not in the directory of %s, or cannot be "
+                  "opened (%s), and Redis delivers entries again: up to a batch of them may stand "
+                  "twice, there and here; rotate without olddir, and compress only with "
+                  "delaycompress",
+                  w->path, strerror(w->lost));
+    w->lost = 0;
+}
+
 bool writer_settle(struct writer *w, bool again)
 {
     struct stat st;
 
+    say_what_is_lost(w, again);
     if (w->tail_fd < 0)
         return true;
     if (!again) {
@@ -220,6 +242,9 @@ bool writer_settle(struct writer *w, bool again)
     }
     CRASH_POINT();
     if (ftruncate(w->tail_fd, w->state.last.offset) != 0 || fstat(w->fd, &st) != 0)
+        return false;
+    /* The next commit moves the state to another file: nothing would cut this one again. */
+    if (w->sync_batch && fdatasync(w->tail_fd) != 0)
         return false;
     CRASH_POINT();
     diag_info("%" PRId64 " bytes after the last commit are cut from the log: Redis has delivered "

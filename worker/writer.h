@@ -28,6 +28,8 @@ struct writer {
     int tail_fd; /* a log with a tail that was never committed, until writer_settle() decides; else
                     -1 */
     int64_t tail_size; /* bytes of that tail */
+    int lost;          /* errno: why the file that may have such a tail cannot be opened; 0: it can,
+                          or writer_settle() has decided */
 };
 
 /* Locks and reads the state, opens the log and says what it found. False: err holds a sentence. */
