@@ -131,6 +131,9 @@ static void find_tail(struct writer *w, const struct stat *log)
         return;
     }
     if (fstat(fd, &st) != 0 || st.st_size <= w->state.last.offset) {
+        /* Shorter: it was copied and cut, or is a new one with the number of one that is gone. */
+        if (st.st_size < w->state.last.offset)
+            w->lost = ENOENT;
         close(fd);
         return;
     }
@@ -199,8 +202,9 @@ static void forget_tail(struct writer *w)
 static void keep_tail(struct writer *w)
 {
     if (w->tail_fd >= 0)
-        diag_warn("%" PRId64 " bytes after the last commit stay in the log: Redis does not hold "
-                  "their entries any more",
+        diag_warn("%" PRId64 " bytes after the last commit stay in the log: Redis does not deliver "
+                  "their entries again. If it was put back to an older copy, or --group or "
+                  "--consumer was changed, they may follow as new ones, and stand twice",
                   w->tail_size);
     forget_tail(w);
 }
@@ -221,7 +225,7 @@ bool writer_lineage(struct writer *w, const char *lineage)
 static void say_what_is_lost(struct writer *w, bool again)
 {
     if (w->lost != 0 && again)
-        diag_warn("the file that was written last is not in the directory of %s, or cannot be "
+        diag_warn("what was written last is not in the directory of %s any more, or cannot be "
                   "opened (%s), and Redis delivers entries again: up to a batch of them may stand "
                   "twice, there and here; rotate without olddir, and compress only with "
                   "delaycompress",

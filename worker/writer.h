@@ -28,7 +28,7 @@ struct writer {
     int tail_fd; /* a log with a tail that was never committed, until writer_settle() decides; else
                     -1 */
     int64_t tail_size; /* bytes of that tail */
-    int lost;          /* errno: why the file that may have such a tail cannot be opened; 0: it can,
+    int lost;          /* errno: why the file that may have such a tail cannot be seen; 0: it can,
                           or writer_settle() has decided */
 };
 

@@ -82,6 +82,41 @@ def test_two_rotations_between_two_lives(box, redis):
     assert numbers_of([worker.output + ".2", worker.output + ".1", worker.output]) == list(range(15))
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_file_that_was_written_last_is_gone(box, redis, moved):
+    """Moved to another directory, or replaced by a compressed copy: its tail cannot be cut, and the worker says so."""
+    worker = box.worker(redis)
+    fill(redis, 0, 10)
+    drain(redis)
+    die_before_commit(redis, worker, b'{"message":"10"}\n{"message":"11"}\n', 10, 5)
+    os.mkdir(box.path("old"))
+    away = box.path("old/app.log")
+    if moved:
+        os.rename(worker.output, away)
+    else:
+        shutil.copy(worker.output, away)
+        os.unlink(worker.output)
+    mark = worker.mark()
+    worker.start()
+    drain(redis)
+    assert numbers_of([away, worker.output]) == list(range(12)) + list(range(10, 15))
+    assert "may stand twice" in worker.stderr()[mark[1]:] and "olddir" in worker.stderr()[mark[1]:]
+
+
+def test_a_file_that_is_gone_after_an_orderly_end_is_no_matter(box, redis):
+    worker = box.worker(redis)
+    fill(redis, 0, 10)
+    drain(redis)
+    assert worker.stop() == 0
+    os.unlink(worker.output)
+    mark = worker.mark()
+    worker.start()
+    fill(redis, 10, 5)
+    drain(redis)
+    assert numbers(worker) == list(range(10, 15))
+    assert "twice" not in worker.stderr()[mark[1]:]
+
+
 def test_copytruncate(box, redis):
     """The log is copied and cut to nothing under the worker: what follows goes to its new end."""
     worker = box.worker(redis)
@@ -187,6 +222,29 @@ def test_older_copy_of_the_data_doubles_nothing(box, worker_lives):
     fill(redis, 120, 30)
     drain(redis, 30)
     assert numbers(worker) == list(range(150))
+
+
+def test_older_copy_of_the_data_and_a_tail(box):
+    """The entries of the tail come as new ones. Nothing is lost; they stand twice, as the worker warns (section 5)."""
+    redis = box.redis(appendonly=True)
+    worker = box.worker(redis)
+    fill(redis, 0, 10)
+    drain(redis)
+    worker.kill()
+    wait_until(lambda: len(redis("CLIENT", "LIST").splitlines()) == 1, "the end of the worker's reads")
+    fill(redis, 10, 5)
+    append_only_copy(redis, box.path("copy"))
+    redis("XREADGROUP", "GROUP", "logworkers", "logworker", "STREAMS", "logs-stream", ">")
+    with open(worker.output, "ab") as f:
+        f.write(b"".join(b'{"message":"%d"}\n' % n for n in range(10, 15)))
+    assert redis.pending() == 5
+    put_back(redis, box.path("copy"))
+    assert redis.pending() == 0 and redis.length() == 5
+    mark = worker.mark()
+    worker.start()
+    drain(redis)
+    assert numbers(worker) == [*range(15), *range(10, 15)]
+    assert "stand twice" in worker.stderr()[mark[1]:]
 
 
 def test_older_copy_of_the_data_from_before_the_lineage(box):
