@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import threading
 import zlib
@@ -550,18 +551,72 @@ def test_state_file_format(box, redis):
     assert gens[1] == gens[0] + 1
 
 
+COUNTER = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int fdatasync(int fd)
+{
+    char link[64], name[4096];
+    int trace = open(getenv("TRACE"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, sizeof(name) - 1);
+    if (trace < 0 || n < 0)
+        abort();
+    name[n] = '\n';
+    if (write(trace, name, (size_t)n + 1) != n + 1)
+        abort();
+    close(trace);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+"""
+
+
+def traced_worker(box, redis, *args):
+    """A worker and the file that gets the names of the files that it syncs, in order."""
+    source, library, trace = box.write("counter.c", COUNTER.encode()), box.path("counter.so"), box.path("trace")
+    assert box.run("cc", [*shlex.split(os.environ.get("CC", "cc")), "-shared", "-fPIC", "-o", library, source]).popen.returncode == 0
+    return box.worker(redis, *args, env={"LD_PRELOAD": library, "TRACE": trace, "ASAN_OPTIONS": "verify_asan_link_order=0"}), trace
+
+
 @pytest.mark.parametrize("policy", ["never", "batch", "1"])
 def test_fsync_policies(box, redis, policy):
-    worker = box.worker(redis, "--fsync", policy)
-    fill(redis, 0, 100)
-    drain(redis)
+    worker, trace = traced_worker(box, redis, "--fsync", policy)
+    pair = [worker.output.encode(), worker.state.encode()]
+    for n in range(5):
+        add(redis, str(n))
+        drain(redis)
+    if policy == "1":
+        wait_until(lambda: len(read_lines(trace)) >= 4, "two seconds' syncs")
     worker.kill()
+    synced = read_lines(trace)
     worker.start()
-    fill(redis, 100, 100)
+    fill(redis, 5, 100)
     drain(redis)
-    assert numbers(worker) == list(range(200))
-    if policy == "batch":
+    assert numbers(worker) == list(range(105))
+    if policy == "never":
+        assert read_lines(trace) == []
+    elif policy == "1":
+        assert synced[:4] == pair * 2
+    else:
+        assert synced == pair * 6  # what is there at the start, and five batches
         assert b" sync=1 " in open(worker.state, "rb").read()
+
+
+def test_fsync_before_a_rotation(box, redis):
+    """The timer would see only the new file."""
+    worker, trace = traced_worker(box, redis, "--fsync", "3600")
+    add(redis, "0")
+    drain(redis)
+    os.rename(worker.output, worker.output + ".1")
+    worker.signal(signal.SIGHUP)
+    wait_until(lambda: os.path.exists(worker.output), "a new app.log")
+    assert read_lines(trace) == [worker.output.encode() + b".1", worker.state.encode()]
 
 
 # ---- Options and errors ----
