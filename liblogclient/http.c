@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,12 +63,16 @@ static void disconnect(struct lc_http *http)
         evhttp_connection_free(connection);
 }
 
-/* libevent opens the socket without SOCK_CLOEXEC; a program that is executed must not get it. */
-static void close_on_exec(const struct lc_http *http)
+/* libevent opens the socket without SOCK_CLOEXEC; a program that is executed must not get it. And
+ * it leaves Nagle's algorithm on, which holds the end of each batch back until the peer's delayed
+ * acknowledgement, of 40 ms, has come (RFC 1122, 4.2.3.4). */
+static void set_up_socket(const struct lc_http *http)
 {
-    int fd = lc_http_fd(http);
-    if (fd >= 0)
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    int fd = lc_http_fd(http), one = 1;
+    if (fd < 0)
+        return;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
 /* ---- evhttp's ways to end a request ---- */
@@ -108,7 +113,7 @@ static void on_answer(struct evhttp_request *request, void *arg)
         fail(http, "the request failed", "");
         return;
     }
-    close_on_exec(http); /* connected since the request was made, if a name had to be resolved */
+    set_up_socket(http); /* connected since the request was made, if a name had to be resolved */
     int status = evhttp_request_get_response_code(request);
     if (status == 0) {
         int error = EVUTIL_SOCKET_ERROR();
@@ -252,7 +257,7 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     /* Owns the request from here, also when it fails; on_answer() may run inside. */
     if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
         fail(http, "connecting failed", "");
-    close_on_exec(http);
+    set_up_socket(http);
 }
 
 int lc_http_fd(const struct lc_http *http)
