@@ -25,6 +25,11 @@ struct span {
 
 #define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
 
+static inline bool span_is(struct span s, const char *text)
+{
+    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+}
+
 /* Makes room for `more` further bytes. Returns false, and sets failed, when out of memory. */
 bool buf_reserve(struct buf *b, size_t more);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/diag.h"
+#include "common/eviction.h"
 #include "common/resp.h"
 
 #define LOOK_SECONDS 1
@@ -16,7 +17,6 @@ struct watch {
     struct redis_link *link; /* NULL while down */
     struct event *timer;
     struct buf command; /* scratch */
-    bool evicts;        /* maxmemory-policy may delete keys; known before maxmemory is */
 };
 
 /* ---- Looking ---- */
@@ -64,11 +64,6 @@ static struct span config_value(const struct redis_reply *reply)
     return reply_span(reply_at(reply, 1));
 }
 
-static bool span_is(struct span s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
 /* Redis may come and go often; its settings change rarely. */
 #define WARN_LIMITED(...)                                                                          \
     do {                                                                                           \
@@ -77,22 +72,6 @@ static bool span_is(struct span s, const char *text)
         if (diag_allow(&limit, &suppressed))                                                       \
             diag_warn(__VA_ARGS__);                                                                \
     } while (0)
-
-static void on_policy(const struct redis_reply *reply, void *arg)
-{
-    struct watch *w = arg;
-    struct span value = config_value(reply);
-    w->evicts = value.n > 0 && !span_is(value, "noeviction");
-}
-
-static void on_maxmemory(const struct redis_reply *reply, void *arg)
-{
-    struct watch *w = arg;
-    struct span value = config_value(reply);
-    if (w->evicts && value.n > 0 && !span_is(value, "0"))
-        WARN_LIMITED("Redis may evict the whole stream when memory is used up: set "
-                     "maxmemory-policy to noeviction");
-}
 
 static void on_appendonly(const struct redis_reply *reply, void *arg)
 {
@@ -144,8 +123,7 @@ void watch_start(struct watch *w, struct redis_link *link)
 {
     static const struct timeval interval = {.tv_sec = LOOK_SECONDS};
     w->link = link;
-    ask_config(w, "maxmemory-policy", on_policy);
-    ask_config(w, "maxmemory", on_maxmemory);
+    (void)eviction_check(link);
     ask_config(w, "appendonly", on_appendonly);
     ask_config(w, "appendfsync", on_appendfsync);
     look(-1, 0, w);

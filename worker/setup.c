@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/diag.h"
+#include "common/eviction.h"
 #include "common/resp.h"
 #include "worker/state.h"
 
@@ -27,36 +27,8 @@ static void make_token(char out[STATE_TOKEN_LEN + 1])
         sprintf(out + 2 * i, "%02x", random[i]);
 }
 
-static bool is(struct span s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
-/* Pairs of names and values; an error when the account may not ask. */
-static void on_memory_settings(const struct redis_reply *reply, void *arg)
-{
-    static struct diag_limit limit;
-    bool limited = false, evicts = false;
-    uint64_t more;
-
-    (void)arg;
-    for (size_t i = 0; reply != NULL && i + 1 < reply_count(reply); i += 2) {
-        struct span name = reply_span(reply_at(reply, i));
-        struct span value = reply_span(reply_at(reply, i + 1));
-
-        if (is(name, "maxmemory"))
-            limited = !is(value, "0");
-        else if (is(name, "maxmemory-policy"))
-            evicts = !is(value, "noeviction");
-    }
-    if (limited && evicts && diag_allow(&limit, &more))
-        diag_warn("Redis may evict the whole stream when memory is used up: set maxmemory-policy "
-                  "to noeviction");
-}
-
 bool setup_send(struct redis_link *link, const struct config *config, redis_reply_cb *cb, void *arg)
 {
-    static const char ask[] = "*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$10\r\nmaxmemory*\r\n";
     char token[STATE_TOKEN_LEN + 1];
     struct buf command = {0};
     bool sent;
@@ -70,8 +42,7 @@ bool setup_send(struct redis_link *link, const struct config *config, redis_repl
     resp_arg_str(&command, config->lineage_key);
     resp_arg_str(&command, config->group);
     resp_arg_str(&command, token);
-    sent = !command.failed &&
-           redis_link_send(link, ask, sizeof(ask) - 1, on_memory_settings, NULL) &&
+    sent = !command.failed && eviction_check(link) &&
            redis_link_send(link, command.data, command.len, cb, arg);
     buf_free(&command);
     return sent;
