@@ -4,7 +4,7 @@
 #include "common/timestamp.h"
 #include "common/utf8.h"
 
-const char *record_service_error(const char *s, size_t n)
+const char *record_service_form_error(const char *s, size_t n)
 {
     if (n == 0)
         return "is empty";
@@ -13,7 +13,13 @@ const char *record_service_error(const char *s, size_t n)
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
             return "holds a control character";
-    return utf8_valid(s, n) ? NULL : "is not UTF-8";
+    return NULL;
+}
+
+const char *record_service_error(const char *s, size_t n)
+{
+    const char *error = record_service_form_error(s, n);
+    return error != NULL || utf8_valid(s, n) ? error : "is not UTF-8";
 }
 
 void record_write_line(struct buf *out, const struct record *r)

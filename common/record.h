@@ -23,6 +23,9 @@ struct record {
  * static. */
 const char *record_service_error(const char *s, size_t n);
 
+/* The same for text that need not be UTF-8 yet. Async-signal-safe. */
+const char *record_service_form_error(const char *s, size_t n);
+
 /* Appends the line of app.log, '\n' included. The record is valid. */
 void record_write_line(struct buf *out, const struct record *r);
 

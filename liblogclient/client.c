@@ -136,16 +136,15 @@ static void install_fork_handlers(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-static int init_condition(pthread_cond_t *condition)
+/* What logclient_flush() waits with; its deadlines are on the monotonic clock. */
+static void init_flush(logclient_t *c)
 {
     pthread_condattr_t attr;
-    int error = pthread_condattr_init(&attr);
-    if (error != 0)
-        return error;
+    pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    error = pthread_cond_init(condition, &attr);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->progress, &attr);
     pthread_condattr_destroy(&attr);
-    return error;
 }
 
 /* In a forked child, at its first call: replaces what belongs to the parent. The parent's sender is
@@ -153,14 +152,13 @@ static int init_condition(pthread_cond_t *condition)
 int lc_restart(logclient_t *c)
 {
     int error = 0;
-    pthread_mutex_lock(&registry_lock);
+    lc_hold_forks();
     if (atomic_load(&c->generation) != atomic_load(&lc_fork_generation)) {
-        pthread_mutex_init(&c->lock, NULL);
-        init_condition(&c->progress);
+        init_flush(c);
         lc_ring_close(&c->ring);
         error = start(c);
     }
-    pthread_mutex_unlock(&registry_lock);
+    lc_allow_forks();
     return error;
 }
 
@@ -177,15 +175,14 @@ static logclient_t *new_client(logclient_options_t *options)
         memset(c, 0, sizeof(*c));
         c->options = options;
         c->ring.fd = c->dir = c->wake_fd = -1;
-        pthread_mutex_init(&c->lock, NULL);
-        init_condition(&c->progress);
-        pthread_mutex_lock(&registry_lock);
+        init_flush(c);
+        lc_hold_forks();
         error = start(c);
         if (error == 0) {
             c->next = registry;
             registry = c;
         }
-        pthread_mutex_unlock(&registry_lock);
+        lc_allow_forks();
     }
     if (error == 0)
         return c;
@@ -274,7 +271,7 @@ logclient_t *lc_existing_default(void)
 
 logclient_t *logclient_default(void)
 {
-    logclient_t *c = atomic_load_explicit(&default_client, memory_order_acquire);
+    logclient_t *c = lc_existing_default();
     return c != NULL ? c : make_default();
 }
 

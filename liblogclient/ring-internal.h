@@ -90,6 +90,9 @@ void lc_ring_disown(struct lc_ring *ring);
 /* Unmaps and closes; the file stays. */
 void lc_ring_close(struct lc_ring *ring);
 
+/* An id of 16 bytes in hexadecimal, with a NUL. */
+void lc_producer_hex(const unsigned char id[LC_PRODUCER_BYTES], char hex[LC_PRODUCER_HEX + 1]);
+
 /* The producer id in hexadecimal, with a NUL. */
 void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1]);
 

@@ -236,14 +236,19 @@ void lc_ring_close(struct lc_ring *ring)
     *ring = (struct lc_ring){.fd = -1};
 }
 
-void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1])
+void lc_producer_hex(const unsigned char id[LC_PRODUCER_BYTES], char hex[LC_PRODUCER_HEX + 1])
 {
     static const char digits[] = "0123456789abcdef";
     for (int i = 0; i < LC_PRODUCER_BYTES; i++) {
-        hex[2 * i] = digits[ring->header->producer[i] >> 4];
-        hex[2 * i + 1] = digits[ring->header->producer[i] & 15];
+        hex[2 * i] = digits[id[i] >> 4];
+        hex[2 * i + 1] = digits[id[i] & 15];
     }
     hex[LC_PRODUCER_HEX] = '\0';
+}
+
+void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1])
+{
+    lc_producer_hex(ring->header->producer, hex);
 }
 
 /* ---- blocks ---- */
@@ -330,8 +335,8 @@ static int claim(struct lc_ring *ring, uint64_t bytes, uint64_t *position)
             if (error != 0)
                 return error;
         }
-        /* Sequentially consistent: the sender's going to sleep relies on it (wake_sender() in
-         * client.c). */
+        /* Sequentially consistent: the sender's going to sleep relies on it (rest() in
+         * sender.c). */
     } while (!atomic_compare_exchange_weak(head, &at, at + bytes));
     *position = at;
     return 0;
@@ -504,9 +509,9 @@ bool lc_ring_trim(struct lc_ring *ring)
     uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
     if (ring->touched <= WINDOW_BYTES)
         return false;
+    /* To begin at the beginning, where nothing waits to be cleaned. */
     if (ring->walked_to != from && offset >= WINDOW_BYTES)
-        return lc_ring_rewind(
-            ring); /* to begin at the beginning, where nothing waits to be cleaned */
+        return lc_ring_rewind(ring);
     uint64_t piece = LC_RING_CHUNK - offset % LC_RING_CHUNK;
     if (!pass_over(ring, piece))
         return false;

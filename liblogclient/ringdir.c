@@ -72,8 +72,7 @@ static int random_name(char name[LC_RING_NAME_MAX])
     unsigned char id[LC_PRODUCER_BYTES];
     if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
         return errno;
-    for (size_t i = 0; i < sizeof(id); i++)
-        snprintf(name + 2 * i, 3, "%02x", id[i]);
+    lc_producer_hex(id, name);
     return 0;
 }
 

@@ -77,16 +77,6 @@ static int enqueue(logclient_t *c, struct lc_record *record)
     return 0;
 }
 
-static bool service_valid(const char *service, size_t n)
-{
-    if (n == 0 || n > RECORD_SERVICE_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)service[i] < 0x20 || service[i] == 0x7f)
-            return false;
-    return true;
-}
-
 int lc_send_bytes(logclient_t *c, const char *service, const char *level, const char *message,
                   size_t n, unsigned flags)
 {
@@ -97,7 +87,8 @@ int lc_send_bytes(logclient_t *c, const char *service, const char *level, const 
         .timestamp_ms = timestamp_now_ms(),
         .flags = flags,
     };
-    if (record.level == LEVEL_INVALID || !service_valid(service, record.service.n)) {
+    if (record.level == LEVEL_INVALID ||
+        record_service_form_error(service, record.service.n) != NULL) {
         errno = EINVAL;
         return -1;
     }

@@ -16,10 +16,10 @@
 #include "common/timestamp.h"
 #include "http-internal.h"
 
-#define SLEEP_AFTER_MS                                                                             \
-    1000 /* of an empty queue; from then on the next record wakes the sender with a system call */
-#define POLL_MAX_MS                                                                                \
-    20 /* with a longer linger the queue is looked at all the same: it may fill up */
+/* Of an empty queue; from then on the next record wakes the sender with a system call. */
+#define SLEEP_AFTER_MS 1000
+/* With a longer linger the queue is looked at all the same: it may fill up. */
+#define POLL_MAX_MS        20
 #define STUCK_AFTER_MS     10000 /* nobody takes so long to write a record */
 #define ADOPT_EVERY_MS     2000
 #define ADOPTED_MAX        16 /* rings drained at the same time */
@@ -70,7 +70,7 @@ struct lc_sender {
     int64_t stuck_ms;            /* since when; 0: it was reported */
     int64_t busy_ms;             /* when there was last something to send */
     struct lc_sender *inherited; /* in a forked child: the parent's, which is left as it is */
-    uint64_t wakes_at;           /* a flush wants all up to this position at once */
+    uint64_t flush_to;           /* a flush wants all up to this position at once */
 };
 
 static void step(struct lc_sender *s);
@@ -86,6 +86,11 @@ static void arm(struct event *timer, int64_t ms)
 {
     struct timeval tv = {ms / 1000, (int)(ms % 1000) * 1000};
     event_add(timer, &tv);
+}
+
+static void poll_in(struct lc_sender *s, int64_t ms)
+{
+    arm(s->poll, ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
 }
 
 static void adopt_now(struct lc_sender *s)
@@ -113,20 +118,24 @@ static void acknowledge(struct lc_sender *s, struct source *source, uint64_t pos
         publish_progress(s->client);
 }
 
+/* Counts and tells of a ring of a dead process that was moved aside. */
+static void report_damaged(struct lc_sender *s, const char *name, const char *what)
+{
+    char text[2 * LC_RING_NAME_MAX + 80];
+    atomic_fetch_add(&s->client->count.damaged, 1);
+    snprintf(text, sizeof(text), "ring %s %s; moved to %s.damaged", name, what, name);
+    report(s, LOGCLIENT_RING_DAMAGED, text);
+}
+
 /* Lets an adopted ring go: unlinked when it is drained, moved aside when damaged, else left to
  * others. */
 static void release(struct lc_sender *s, struct source *source, enum lc_ring_read why)
 {
-    char text[2 * LC_RING_NAME_MAX + 80];
     if (why == LC_RING_EMPTY)
         unlinkat(s->client->dir, source->name, 0);
     if (why == LC_RING_DAMAGED) {
         lc_ringdir_set_aside(s->client->dir, source->name);
-        atomic_fetch_add(&s->client->count.damaged, 1);
-        snprintf(text, sizeof(text),
-                 "ring %s is damaged behind what was delivered; moved to %s.damaged", source->name,
-                 source->name);
-        report(s, LOGCLIENT_RING_DAMAGED, text);
+        report_damaged(s, source->name, "is damaged behind what was delivered");
     }
     lc_hold_forks();
     lc_ring_close(source->ring);
@@ -324,7 +333,7 @@ static bool due(struct lc_sender *s, int64_t now)
     const logclient_options_t *o = s->client->options;
     uint64_t queued = lc_ring_head(s->own.ring) - s->own.ring->tail;
     return now - s->sent_ms >= o->linger_ms || queued >= (uint64_t)o->batch_bytes ||
-           s->wakes_at > s->own.ring->tail;
+           s->flush_to > s->own.ring->tail;
 }
 
 /* With something in the ring that cannot be sent: a writer is in the midst of it, or it waits for
@@ -367,7 +376,7 @@ static void rest(struct lc_sender *s, int64_t now)
     int64_t wait = c->options->linger_ms - (now - s->sent_ms);
     if (wait <= 0 || wait > c->options->linger_ms)
         wait = c->options->linger_ms;
-    arm(s->poll, wait < POLL_MAX_MS ? wait : POLL_MAX_MS);
+    poll_in(s, wait);
 }
 
 static void step(struct lc_sender *s)
@@ -416,7 +425,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(s->base);
         return;
     }
-    s->wakes_at = lc_ring_head(s->own.ring);
+    s->flush_to = lc_ring_head(s->own.ring);
     s->busy_ms = monotonic_now_ms();
     atomic_store(&s->client->sleeping, false);
     event_del(s->poll);
@@ -463,7 +472,7 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
 {
     struct lc_sender *s = arg;
     enum lc_adopt found;
-    char name[LC_RING_NAME_MAX], text[2 * LC_RING_NAME_MAX + 80];
+    char name[LC_RING_NAME_MAX];
     (void)fd, (void)what;
     arm(s->adopt, ADOPT_EVERY_MS);
     if (s->adopted_count == ADOPTED_MAX)
@@ -474,9 +483,7 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
     if (!searched)
         return;
     if (found == LC_ADOPT_DAMAGED) {
-        atomic_fetch_add(&s->client->count.damaged, 1);
-        snprintf(text, sizeof(text), "ring %s cannot be read; moved to %s.damaged", name, name);
-        report(s, LOGCLIENT_RING_DAMAGED, text);
+        report_damaged(s, name, "cannot be read");
         adopt_now(s); /* on with the search */
     }
     if (s->adopted_count > 0)
@@ -549,7 +556,7 @@ static bool init_sender(struct lc_sender *s)
     if (s->wake == NULL || s->poll == NULL || s->retry == NULL || s->adopt == NULL ||
         event_add(s->wake, NULL) != 0)
         return false;
-    arm(s->poll, o->linger_ms < POLL_MAX_MS ? o->linger_ms : POLL_MAX_MS);
+    poll_in(s, o->linger_ms);
     if (s->client->dir >= 0 && o->adopt == LC_ON)
         adopt_now(s);
     return true;
