@@ -40,9 +40,11 @@ void stats_write(const struct stats *s, struct buf *out)
     metrics_counter(out, "logd_sequence_gap_records_total",
                     "Sequence numbers of idempotent producers that never came.", s->gaps);
     write_requests(s, out);
-    metrics_gauge(out, "logd_in_flight_bytes", "Bytes sent to Redis and not yet answered.",
+    metrics_gauge(out, "logd_in_flight_bytes",
+                  "Bytes on their way to Redis, until it has answered.",
                   (double)s->in_flight_bytes);
-    metrics_gauge(out, "logd_in_flight_batches", "Batches sent to Redis and not yet answered.",
+    metrics_gauge(out, "logd_in_flight_batches",
+                  "Batches on their way to Redis, until it has answered.",
                   (double)s->in_flight_batches);
     metrics_gauge(out, "logd_connections", "Open HTTP connections.", (double)s->connections);
     metrics_gauge(out, "logd_redis_up", "1 when Redis answers and takes writes.",

@@ -20,7 +20,7 @@ struct stats {
     uint64_t unknown;                    /* records whose outcome Redis did not say */
     uint64_t reconnects;                 /* connections to Redis after the first */
     uint64_t echo_dropped;  /* records not echoed, since standard output was not ready */
-    size_t in_flight_bytes; /* sent to Redis and not answered */
+    size_t in_flight_bytes; /* on their way to Redis, which has not answered */
     size_t in_flight_batches;
     size_t connections; /* open, HTTP */
     bool redis_up;      /* connected, and takes writes as far as is known */

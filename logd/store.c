@@ -21,6 +21,10 @@
  * together up to that. */
 #define GATHER_EACH_MAX 4096
 #define GATHER_ALL_MAX  65536
+/* No further command is sent while this much is unanswered: enough that Redis never waits, and few
+ * enough for the processor's cache. hiredis moves all that it could not write yet to the front of
+ * its buffer after each write(2), so that the cost of a long one grows with its square. */
+#define WINDOW_BYTES 262144
 
 struct store {
     struct store_config config;
@@ -33,6 +37,9 @@ struct store {
     bool was_ready;         /* connected before */
     struct batch *free_list;
     size_t free_count;
+    size_t unanswered; /* bytes of the commands that Redis has */
+    struct batch *waiting,
+        **waiting_end; /* whose commands it does not have yet; first in, first out */
     struct batch
         *gathered;        /* the first batch of the command being gathered; the others hang on it */
     struct event *gather; /* sends it when all requests of this turn have been read */
@@ -44,7 +51,7 @@ struct batch *store_batch(struct store *s)
 {
     struct batch *b = s->free_list;
     if (b != NULL) {
-        s->free_list = b->next_free;
+        s->free_list = b->next_listed;
         s->free_count--;
     } else {
         b = calloc(1, sizeof(*b));
@@ -71,7 +78,7 @@ void store_discard(struct batch *b)
         return;
     }
     buf_clear(&b->args);
-    b->next_free = s->free_list;
+    b->next_listed = s->free_list;
     s->free_list = b;
     s->free_count++;
 }
@@ -145,6 +152,13 @@ static void finish_failed(struct batch *b, const struct failure *f)
     finish(b, &(struct store_outcome){.failure = f});
 }
 
+static void finish_unsent(struct batch *b)
+{
+    struct failure f;
+    failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
+    finish_failed(b, &f);
+}
+
 /* Redis ends an error from a script with where in the script it arose, which tells a client
  * nothing. */
 static void finish_refused(struct batch *b, const struct redis_reply *reply)
@@ -170,10 +184,10 @@ static bool is_outcome(const struct redis_reply *reply, const struct batch *b)
 }
 
 static bool send_command(struct batch *b, bool whole_script);
+static void send_waiting(struct store *s);
 
-static void on_reply(const struct redis_reply *reply, void *arg)
+static void take_reply(const struct redis_reply *reply, struct batch *b)
 {
-    struct batch *b = arg;
     struct failure f;
     if (reply == NULL) {
         failure_set_unavailable(&f, STORED_UNKNOWN,
@@ -181,10 +195,8 @@ static void on_reply(const struct redis_reply *reply, void *arg)
                                 "send it again only as an idempotent producer (Log-Producer)");
         finish_failed(b, &f);
     } else if (reply_is_error(reply, "NOSCRIPT")) {
-        if (send_command(b, true))
-            return;
-        failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
-        finish_failed(b, &f);
+        if (!send_command(b, true))
+            finish_unsent(b);
     } else if (reply_type(reply) == REPLY_ERROR) {
         finish_refused(b, reply);
     } else if (is_outcome(reply, b)) {
@@ -196,6 +208,16 @@ static void on_reply(const struct redis_reply *reply, void *arg)
         failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
         finish_failed(b, &f);
     }
+}
+
+static void on_reply(const struct redis_reply *reply, void *arg)
+{
+    struct batch *b = arg;
+    struct store *s = b->store;
+    s->unanswered -= b->args.len;
+    take_reply(reply, b);
+    if (reply != NULL)
+        send_waiting(s);
 }
 
 /* ---- Commands ---- */
@@ -227,19 +249,58 @@ static bool send_command(struct batch *b, bool whole_script)
 {
     struct store *s = b->store;
     struct buf *prefix = &s->prefix;
+    bool sent;
     write_prefix(s, b, whole_script);
-    if (prefix->failed)
-        return false;
     if (prefix->len <= s->room) {
         char *command = b->args.data + s->room - prefix->len;
         memcpy(command, prefix->data, prefix->len);
-        return redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
+        sent = !prefix->failed &&
+               redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
+    } else {
+        buf_add(prefix, b->args.data + s->room, b->args.len - s->room);
+        sent = !prefix->failed && redis_link_send(s->link, prefix->data, prefix->len, on_reply, b);
+        if (prefix->cap > FREE_BATCH_BYTES_MAX)
+            buf_free(prefix);
     }
-    buf_add(prefix, b->args.data + s->room, b->args.len - s->room);
-    bool sent = !prefix->failed && redis_link_send(s->link, prefix->data, prefix->len, on_reply, b);
-    if (prefix->cap > FREE_BATCH_BYTES_MAX)
-        buf_free(prefix);
+    if (sent)
+        s->unanswered += b->args.len;
     return sent;
+}
+
+/* Sends the command of the batch, now or when its turn comes. */
+static bool submit(struct batch *b)
+{
+    struct store *s = b->store;
+    if (s->waiting == NULL && s->unanswered < WINDOW_BYTES)
+        return send_command(b, s->sha[0] == '\0');
+    if (s->waiting == NULL)
+        s->waiting_end = &s->waiting;
+    b->next_listed = NULL;
+    *s->waiting_end = b;
+    s->waiting_end = &b->next_listed;
+    return true;
+}
+
+static struct batch *take_waiting(struct store *s)
+{
+    struct batch *b = s->waiting;
+    s->waiting = b->next_listed;
+    return b;
+}
+
+static void send_waiting(struct store *s)
+{
+    while (s->waiting != NULL && s->unanswered < WINDOW_BYTES) {
+        struct batch *b = take_waiting(s);
+        if (!send_command(b, s->sha[0] == '\0'))
+            finish_unsent(b);
+    }
+}
+
+static void fail_waiting(struct store *s)
+{
+    while (s->waiting != NULL)
+        finish_unsent(take_waiting(s));
 }
 
 static void set_full(const struct store *s, struct failure *f)
@@ -268,12 +329,9 @@ bool store_open(struct store *s, struct failure *f)
 static void send_gathered(struct store *s)
 {
     struct batch *b = s->gathered;
-    struct failure f;
     s->gathered = NULL;
-    if (b == NULL || send_command(b, s->sha[0] == '\0'))
-        return;
-    failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
-    finish_failed(b, &f);
+    if (b != NULL && !submit(b))
+        finish_unsent(b);
 }
 
 static void on_gather(evutil_socket_t fd, short what, void *arg)
@@ -320,7 +378,7 @@ bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure 
     }
     /* One that compares sequence numbers needs a command of its own. */
     bool small = b->producer.id[0] == '\0' && b->bytes <= s->room + GATHER_EACH_MAX;
-    if (small ? !gather(b) : !send_command(b, s->sha[0] == '\0')) {
+    if (small ? !gather(b) : !submit(b)) {
         failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
         return false;
     }
@@ -380,6 +438,7 @@ static void on_down(const char *why, void *arg)
     struct store *s = arg;
     watch_stop(s->watch);
     set_down(s, why);
+    fail_waiting(s);
 }
 
 static void on_failed(const char *why, void *arg)
@@ -434,13 +493,14 @@ void store_free(struct store *s)
     if (s->link != NULL) {
         watch_stop(s->watch);
         send_gathered(s);
+        fail_waiting(s);
         redis_link_free(s->link);
     }
     if (s->gather != NULL)
         event_free(s->gather);
     watch_free(s->watch);
     for (struct batch *b = s->free_list, *next; b != NULL; b = next) {
-        next = b->next_free;
+        next = b->next_listed;
         buf_free(&b->args);
         free(b);
     }

@@ -1,4 +1,4 @@
-/* store.h: batches of records go into Redis, each with one call of one script, many at a time;
+/* store.h: batches of records go into Redis, each with one call of one script, a few at a time;
  * small ones without a producer share a call.
  *
  * It owns the connection to Redis and knows whether Redis takes writes. */
@@ -52,8 +52,8 @@ struct batch {
     struct store *store;
     size_t bytes;   /* counted as in flight */
     size_t records; /* in the command that the batch carries: its own, and those gathered into it */
-    struct batch *next; /* gathered into the same command */
-    struct batch *next_free;
+    struct batch *next;        /* gathered into the same command */
+    struct batch *next_listed; /* in the list of those that are free, or of those that wait */
 };
 
 /* Starts connecting; never fails for lack of Redis. NULL: out of memory. */

@@ -278,3 +278,38 @@ def test_bound_on_what_is_in_flight(box, redis):
     assert set(count) == {200, 503} and count[200] >= 1
     assert redis.length() == 4 * count[200]
     wait_until(lambda: logd.post(record())[0] == 200, "room again")
+
+
+def test_what_redis_was_not_sent_is_not_stored(box):
+    """Only so much is sent to Redis before it answers. When it dies, the rest is known not to be stored, and is sent again."""
+    redis = box.redis(appendonly=True)
+    logd = box.logd(redis)
+    bodies = [json.dumps([record(f"{i} {n} " + "x" * 60000) for n in range(2)]).encode() for i in range(8)]
+    ids = [f"{i:032x}" for i in range(8)]
+    answers = []
+
+    def send(connections):
+        for c, body, producer in zip(connections, bodies, ids):
+            c.send(request(body=body, headers=[f"Log-Producer: {producer}", "Log-Sequence: 1"]))
+
+    redis.signal(signal.SIGSTOP)
+    connections = [Connection(logd.port) for _ in bodies]
+    try:
+        send(connections)
+        wait_until(lambda: logd.metrics()["logd_in_flight_batches"] == len(bodies), "all to be in flight")
+        redis.kill()
+        answers = [c.response() for c in connections]
+        assert {a.status for a in answers} == {503}
+        outcomes = [a.json()["stored"] for a in answers]
+        assert set(outcomes) == {None, False}
+        assert logd.metrics()["logd_records_unknown_total"] == 2 * outcomes.count(None)
+        redis.start()
+        logd.wait_ready()
+        stored = {int(m.split()[0]) for m in messages(redis)}
+        assert all(outcomes[i] is None for i in stored)
+        send(connections)
+        assert {c.response().status for c in connections} == {200}
+    finally:
+        for c in connections:
+            c.__exit__()
+    assert sorted(m.split(" x")[0] for m in messages(redis)) == [f"{i} {n}" for i in range(8) for n in range(2)]
