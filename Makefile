@@ -181,7 +181,11 @@ $(BUILD)/bench/%: tests/bench/%.c tests/bench/util.c tests/bench/util.h logd/scr
 	$(CC) -std=gnu11 -D_GNU_SOURCE -I. -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) $(LDFLAGS) -o $@ \
 	    $(filter %.c,$^) -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' $(call pkg_libs,libevent hiredis jansson)
 
-bench_needs = $(PROGRAMS) $(BUILD)/liblogclient.so $(addprefix $(BUILD)/bench/,$(BENCH))
+$(BUILD)/bench/anonymous.so: tests/bench/anonymous.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE -fPIC -shared $(WARN) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) -o $@ $<
+
+bench_needs = $(PROGRAMS) $(BUILD)/liblogclient.so $(addprefix $(BUILD)/bench/,$(BENCH) anonymous.so)
 bench_run   = LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/bench.py --out $(BUILD)/bench/results $(BENCH_ARGS)
 
 bench: ## measure everything: a table, plots and results.json in build/bench/results (BENCH_ARGS=--quick)

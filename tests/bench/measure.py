@@ -110,11 +110,12 @@ class Load(pipeline.Process):
 
     graceful = False
 
-    def __init__(self, box, url, records, message_bytes=BYTES, threads=1, **settings):
+    def __init__(self, box, url, records, message_bytes=BYTES, threads=1, anonymous=False, **settings):
+        preload = {"LD_PRELOAD": pipeline.program("bench/anonymous.so")} if anonymous else {}
         super().__init__(box, box.unique("load"),
                          [pipeline.program("bench/load"), "--records", str(records), "--bytes", str(message_bytes),
                           "--threads", str(threads)],
-                         box.client_env(url, **settings), stdin=subprocess.PIPE)
+                         {**box.client_env(url, **settings), **preload}, stdin=subprocess.PIPE)
         self.spawn()
         self.wait_output(r"^started$")
 
@@ -171,6 +172,10 @@ class Pipeline:
     def cpu(self):
         return {name: cpu_us(p.pid) for name, p in self.daemons().items()}
 
+    def producers(self):
+        """How many idempotent producers Redis knows."""
+        return len(self.redis("KEYS", "logs-stream:producer:*"))
+
     def log_bytes(self):
         return os.stat(self.worker.output).st_size
 
@@ -180,10 +185,10 @@ class Pipeline:
         wait_until(self.redis.drained, "an empty stream")
         assert self.log_bytes() == size, f"app.log has {self.log_bytes()} bytes where {size} are right"
 
-    def load(self, records, message_bytes=BYTES, threads=4, producers=1):
-        """Logs as fast as possible until all is in app.log (with a worker) or in Redis (without). Returns records/s and
-        CPU microseconds a record by process."""
-        loads = [Load(self.box, self.logd.url, records // producers, message_bytes, threads, on_full="block",
+    def load(self, records, message_bytes=BYTES, threads=4, producers=1, anonymous=False):
+        """Logs as fast as possible until all is in app.log (with a worker) or in Redis (without). Anonymous clients leave
+        the producer protocol out. Returns records/s and CPU microseconds a record by process."""
+        loads = [Load(self.box, self.logd.url, records // producers, message_bytes, threads, anonymous, on_full="block",
                       block_ms=60000) for _ in range(producers)]
         for p in loads:
             p.make_client()

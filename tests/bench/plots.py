@@ -70,6 +70,11 @@ def pipeline(out, r):
          f'{whole:.3f} with lines linewidth 2 dashtype 2 linecolor rgb "#4477aa" title "whole pipeline"\n', rows)
 
 
+def price(out, r):
+    stacked(out, "price", f"The price of exactly once: CPU of {r['records']:,} records", "the producer protocol",
+            [("without", r["without"]["cpu_us"]), ("with", r["with"]["cpu_us"])])
+
+
 def latency(out, rows):
     data = [(rate, r["p50_us"] / 1000, r["p99_us"] / 1000, r["p999_us"] / 1000) for rate, r in rows.items()]
     ticks = ", ".join(f'"{rate:,}" {rate}' for rate in rows)
@@ -115,7 +120,7 @@ def memory(out, r):
          f'$data using 3 title "after {r["records"]:,} records, idle" linecolor rgb "#4477aa"\n', rows)
 
 
-PLOTTERS = {"call": call, "post": post, "pipeline": pipeline, "latency": latency, "growth-bytes": growth_bytes,
+PLOTTERS = {"call": call, "post": post, "pipeline": pipeline, "price": price, "latency": latency, "growth-bytes": growth_bytes,
             "growth-producers": growth_producers, "growth-backlog": growth_backlog, "memory": memory}
 
 

@@ -52,6 +52,8 @@ def call(t, rows):
             t.target(what, shown, r["ratio"], 2.5, unit=" ×")
         else:
             t.row(what, f"{shown}; {r['ratio']:.2f} ×")
+    one = {r["ring"]: r["call_ns"] for r in rows if r["round"] <= WARM_CALLS and r["threads"] == 1}
+    t.row("ring file, beside ring_dir=off", f"{one['file'] / one['memory']:.2f} × (1 thread, warm)")
 
 
 def post(t, r):
@@ -73,6 +75,15 @@ def pipeline(t, r):
              at_most=False, unit=" × floor")
     t.target("CPU outside redis-server", f"{p['total_us'] - p['cpu_us']['redis-server']:.2f} µs a record", r["outside_ratio"], 1,
              unit=" × redis-server")
+
+
+def price(t, r):
+    t.heading(f"(c) The price of exactly once: the pipeline with and without the producer protocol, {r['records']:,} records; "
+              "CPU in µs a record")
+    for name in ("without", "with"):
+        t.row(f"{name} Log-Producer", f"{r[name]['records_s']:,.0f} records/s; {cpu_text(r[name]['cpu_us'])}; all "
+              f"{r[name]['total_us']:.2f}")
+    t.row("with, beside without", f"{r['ratios']['records_s']:.2f} × the records/s, {r['ratios']['total_us']:.2f} × the CPU")
 
 
 def latency(t, rows):
@@ -152,7 +163,7 @@ def memory(t, r):
                 t.row(f"{name} {title}", shown)
 
 
-WRITERS = {"call": call, "post": post, "pipeline": pipeline, "latency": latency, "growth-bytes": growth_bytes,
+WRITERS = {"call": call, "post": post, "pipeline": pipeline, "price": price, "latency": latency, "growth-bytes": growth_bytes,
            "growth-producers": growth_producers, "growth-backlog": growth_backlog, "memory": memory}
 
 

@@ -21,7 +21,9 @@ class Full:
     floor_records, floor_rounds = 100000, 3
     pipeline_records, pipeline_rounds = 1000000, 5
     latency_seconds, latency_rounds = 4, 3
+    price_rounds = 5
     growth_records, growth_bytes, growth_rounds = 256000, 256 << 20, 3
+    producers_records = 1024000
     backlog, backlog_steps = 5000000, 20
     memory_records = 1000000
 
@@ -32,7 +34,9 @@ class Quick:
     floor_records, floor_rounds = 20000, 1
     pipeline_records, pipeline_rounds = 200000, 2
     latency_seconds, latency_rounds = 1, 1
+    price_rounds = 2
     growth_records, growth_bytes, growth_rounds = 64000, 64 << 20, 1
+    producers_records = 256000
     backlog, backlog_steps = 500000, 20
     memory_records = 100000
 
@@ -115,6 +119,26 @@ def whole(scale):
             "outside_ratio": median(outside), "rounds": rounds}
 
 
+def price(scale):
+    """(c) What the producer protocol costs the pipeline: with it and without, in turn. Shown is the round in the middle."""
+    rounds = {"producer": [], "anonymous": []}
+    with Box() as box:
+        p = Pipeline(box)
+        note("price: warm-up")
+        p.run(scale.pipeline_records // 10)
+        for r in range(scale.price_rounds):
+            note(f"price: {scale.pipeline_records} records with and without the producer protocol, round {r + 1} of "
+                 f"{scale.price_rounds}")
+            for name in rounds:
+                before = p.producers()
+                rounds[name].append(p.run(scale.pipeline_records, anonymous=name == "anonymous"))
+                assert p.producers() - before == (name == "producer")
+    pairs = sorted(zip(rounds["producer"], rounds["anonymous"]), key=lambda pair: pair[0]["total_us"] / pair[1]["total_us"])
+    ratios = {what: median([a[what] / b[what] for a, b in pairs]) for what in ("records_s", "total_us")}
+    middle = pairs[len(pairs) // 2]
+    return {"records": scale.pipeline_records, "with": middle[0], "without": middle[1], "ratios": ratios, "rounds": rounds}
+
+
 def latency(scale):
     """(d) From the call to the line in app.log, at fixed rates, with default settings."""
     rows = {rate: [] for rate in RATES}
@@ -153,8 +177,8 @@ def growth_bytes(scale):
 
 
 def growth_producers(scale):
-    """(e) Producers, each a process with one thread."""
-    return grow(scale, "producers", PRODUCERS, lambda p, n: p.run(scale.growth_records, threads=1, producers=n))
+    """(e) Producers, each a process with one thread, and with enough to do that its start does not count."""
+    return grow(scale, "producers", PRODUCERS, lambda p, n: p.run(scale.producers_records, threads=1, producers=n))
 
 
 def drain(p, records, step):
@@ -226,5 +250,5 @@ def wait_still(pid):
     return memory_kib(pid)
 
 
-SECTIONS = {"call": call, "post": post, "pipeline": whole, "latency": latency, "growth-bytes": growth_bytes,
+SECTIONS = {"call": call, "post": post, "pipeline": whole, "price": price, "latency": latency, "growth-bytes": growth_bytes,
             "growth-producers": growth_producers, "growth-backlog": growth_backlog, "memory": memory}
