@@ -1,7 +1,7 @@
 """Kills everything, again and again, and counts what was lost, doubled or put out of order.
 
-Producers (processes with threads) log through two logd behind misbehaving proxies, into one redis-server with an append-only file; one
-logworker writes app.log. Every 50 to 500 ms one of them gets SIGKILL and is started again. Each producer lists what send_log() accepted. At the
+Producers (processes with threads) log through two logd into one redis-server with an append-only file; one logworker writes app.log. Between
+producers and logd, logd and Redis, Redis and logworker stand proxies that misbehave. Every 50 to 500 ms one of them gets SIGKILL and is started again. Each producer lists what send_log() accepted. At the
 end everything is drained, and app.log is compared with the lists. Exits with 1 if the promise was broken, and keeps the directory then.
 """
 import argparse
@@ -35,15 +35,23 @@ class Chaos:
 
     def start(self):
         self.redis = pipeline.Redis(self.box, appendonly=True, args=("--auto-aof-rewrite-min-size", "1mb")).start()
-        self.logd = [self.box.logd(self.redis, "--no-echo", name=f"logd{i}") for i in range(2)]
-        self.proxies = [Proxy(d.port, self.random.random()) for d in self.logd]
-        self.worker = self.box.worker(self.redis)
+        self.before_redis = [self.new_proxy(self.redis.socket) for _ in range(3)]
+        *to_logd, to_worker = [f"redis://127.0.0.1:{p.port}" for p in self.before_redis]
+        self.logd = [self.box.logd(url, "--no-echo", name=f"logd{i}") for i, url in enumerate(to_logd)]
+        self.before_logd = [self.new_proxy(d.port) for d in self.logd]
+        self.worker = self.box.worker(to_worker)
+        for p in self.proxies:
+            p.calm = False
         self.producers = [self.new_producer() for _ in range(PRODUCERS)]
+
+    def new_proxy(self, target):
+        self.proxies.append(Proxy(target, self.random.random()))
+        return self.proxies[-1]
 
     def new_producer(self):
         """Each life of a producer has a tag of its own, so that its records are unique."""
         self.lives += 1
-        urls = [f"http://127.0.0.1:{p.port}" for p in self.proxies]
+        urls = [f"http://127.0.0.1:{p.port}" for p in self.before_logd]
         self.random.shuffle(urls)
         return self.box.producer(",".join(urls), "--threads", THREADS, "--records", 10**9, "--rate", self.rate, "--levels",
                                  ",".join(LEVELS), "--tag", f"p{self.lives}", "--retry-full", name=f"p{self.lives}",
@@ -139,8 +147,9 @@ def print_result(chaos, result, seconds, seed):
     print(f"chaos: {seconds} s, seed {seed}: {PRODUCERS} producers of {THREADS} threads, 2 logd, 1 logworker, 1 redis-server")
     kills = ", ".join(f"{k} {n}" for k, n in sorted(chaos.kills.items()))
     print(f"  kills         {sum(chaos.kills.values())} ({kills}); {chaos.lives} lives of producers")
-    network = {name: sum(p.happened[name] for p in chaos.proxies) for name in chaos.proxies[0].happened}
-    print("  connections   " + ", ".join(f"{n} {name}" for name, n in network.items()))
+    for target, proxies in (("logd", chaos.before_logd), ("Redis", chaos.before_redis)):
+        network = {name: sum(p.happened[name] for p in proxies) for name in proxies[0].happened}
+        print(f"  to {target:10} " + ", ".join(f"{n} {name}" for name, n in network.items()))
     for name, value in {**result, "sequence gaps": gaps}.items():
         print(f"  {name:13} {value}")
     return not gaps and not any(result[k] for k in ("lost", "doubled", "out of order", "not ours"))
