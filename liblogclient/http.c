@@ -1,7 +1,6 @@
 #include "http-internal.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -31,6 +30,11 @@ struct lc_http {
     bool broken;                          /* the connection is to be freed before the completion */
     lc_http_done *done;
     void *arg;
+
+    bool connecting; /* not connected yet; meanwhile on_connecting() stands before these: */
+    bufferevent_event_cb connecting_cb;
+    void *connecting_arg;
+    char connect_error[100]; /* why connecting failed, or empty */
 
     struct lc_http_answer answer;
     char error[200];
@@ -87,7 +91,11 @@ static void on_error(enum evhttp_request_error error, void *arg)
         [EVREQ_HTTP_REQUEST_CANCEL] = "canceled",
         [EVREQ_HTTP_DATA_TOO_LONG] = "the answer is too long",
     };
-    fail(arg, texts[error], "");
+    struct lc_http *http = arg;
+    if (http->connecting && error != EVREQ_HTTP_TIMEOUT)
+        fail(http, "connecting failed", http->connect_error);
+    else
+        fail(http, texts[error], "");
 }
 
 /* Retry-After in seconds (RFC 9110, 10.2.3); its form with a date is not used by logd, and is
@@ -116,8 +124,7 @@ static void on_answer(struct evhttp_request *request, void *arg)
     set_up_socket(http); /* connected since the request was made, if a name had to be resolved */
     int status = evhttp_request_get_response_code(request);
     if (status == 0) {
-        int error = EVUTIL_SOCKET_ERROR();
-        fail(http, "connecting failed", error != 0 ? evutil_socket_error_to_string(error) : "");
+        fail(http, "connecting failed", http->connect_error);
         return;
     }
     ev_ssize_t n =
@@ -130,8 +137,9 @@ static void on_answer(struct evhttp_request *request, void *arg)
 
 static void on_timeout(evutil_socket_t fd, short what, void *arg)
 {
+    struct lc_http *http = arg;
     (void)fd, (void)what;
-    fail(arg, "no answer in time", "");
+    fail(http, http->connecting ? "no connection in time" : "no answer in time", "");
 }
 
 static void on_complete(evutil_socket_t fd, short what, void *arg)
@@ -194,6 +202,28 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
     return true;
 }
 
+/* Before evhttp gets the event, since it loses the reason: it calls shutdown(2) first. */
+static void on_connecting(struct bufferevent *bev, short what, void *arg)
+{
+    struct lc_http *http = arg;
+    int error = EVUTIL_SOCKET_ERROR(), dns = bufferevent_socket_get_dns_error(bev);
+    if (what & BEV_EVENT_CONNECTED)
+        http->connecting = false;
+    else
+        snprintf(http->connect_error, sizeof(http->connect_error), "%s",
+                 dns != 0 ? evutil_gai_strerror(dns) : evutil_socket_error_to_string(error));
+    EVUTIL_SET_SOCKET_ERROR(error); /* evhttp looks at it */
+    http->connecting_cb(bev, what, http->connecting_arg);
+}
+
+static void watch_connecting(struct lc_http *http)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(http->connection);
+    bufferevent_data_cb reader, writer;
+    bufferevent_getcb(bev, &reader, &writer, &http->connecting_cb, &http->connecting_arg);
+    bufferevent_setcb(bev, reader, writer, on_connecting, http);
+}
+
 /* ---- the interface ---- */
 
 struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *arg)
@@ -233,7 +263,7 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     struct timeval timeout = {r->timeout_ms / 1000, (int)(r->timeout_ms % 1000) * 1000};
     http->pending = true;
     http->answer = (struct lc_http_answer){.retry_after_ms = -1};
-    http->error[0] = http->body[0] = '\0';
+    http->error[0] = http->body[0] = http->connect_error[0] = '\0';
     event_add(http->timer, &timeout);
     if (!connect_to(http, r->url))
         return;
@@ -253,10 +283,12 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
         fail(http, "out of memory", "");
         return;
     }
-    errno = 0;
-    /* Owns the request from here, also when it fails; on_answer() may run inside. */
+    http->connecting = lc_http_fd(http) < 0;
+    /* Owns the request from here, also when it fails; on_error() and on_answer() may run inside. */
     if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
         fail(http, "connecting failed", "");
+    if (http->connecting && http->pending)
+        watch_connecting(http);
     set_up_socket(http);
 }
 

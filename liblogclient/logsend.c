@@ -377,7 +377,7 @@ static int finish(logclient_t *client, bool failed)
     if (!delivered && drain != NULL)
         diag_error("not all rings of \"%s\" were drained; what is left is kept, try again", drain);
     else if (!delivered)
-        diag_error("%" PRIu64 " records were not delivered; they are %s", waiting,
+        diag_error("not delivered: %" PRIu64 " record%s, %s", waiting, waiting == 1 ? "" : "s",
                    kept ? "kept in the ring directory, for the next client or logsend --drain"
                         : "lost");
     logclient_free(client);

@@ -69,10 +69,49 @@ static void the_socket_sends_at_once_and_is_not_inherited(void **state)
     close(listener);
 }
 
+static void on_failed(const struct lc_http_answer *answer, void *arg)
+{
+    assert_int_equal(answer->status, 0);
+    snprintf(arg, 200, "%s", answer->error);
+}
+
+/* It was "Transport endpoint is not connected", whatever the reason was. */
+static void a_refused_connection_is_called_so(void **state)
+{
+    int port;
+    char text[64], why[200], error[200] = "";
+    struct lc_url urls[LC_URLS_MAX];
+    struct buf body = {0};
+    (void)state;
+    close(listen_on_loopback(&port));
+    snprintf(text, sizeof(text), "http://127.0.0.1:%d", port);
+    assert_int_equal(lc_urls_parse(text, urls, why, sizeof(why)), 1);
+    buf_add_lit(&body, "{}\n");
+    struct event_base *base = event_base_new();
+    struct lc_http *http = lc_http_new(base, on_failed, error);
+    assert_non_null(http);
+    for (int i = 0; i < 2; i++) { /* on a new connection, and after a failure */
+        error[0] = '\0';
+        lc_http_post(http, &(struct lc_http_request){.url = &urls[0],
+                                                     .body = &body,
+                                                     .producer = "00000000000000000000000000000000",
+                                                     .sequence = 1,
+                                                     .timeout_ms = 10000});
+        while (error[0] == '\0')
+            assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+        assert_string_equal(error, "connecting failed: Connection refused");
+    }
+    lc_http_free(http);
+    event_base_free(base);
+    lc_urls_free(urls, 1);
+    buf_free(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_socket_sends_at_once_and_is_not_inherited),
+        cmocka_unit_test(a_refused_connection_is_called_so),
     };
     return cmocka_run_group_tests_name("client http", tests, NULL, NULL);
 }

@@ -1,0 +1,192 @@
+#include "source-internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#define SEARCH_EVERY_MS 2000
+
+void lc_report(logclient_t *c, logclient_status_t status, const char *text)
+{
+    if (c->options->error_cb != NULL)
+        c->options->error_cb(c, status, text, c->options->error_arg);
+}
+
+void lc_publish_progress(logclient_t *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->acknowledged = c->ring.tail;
+    pthread_cond_broadcast(&c->progress);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void search_in(struct lc_sources *all, int64_t ms)
+{
+    struct timeval tv = {ms / 1000, (int)(ms % 1000) * 1000};
+    event_add(all->search, &tv);
+}
+
+static void search_at_once(struct lc_sources *all)
+{
+    all->search_at_once = true;
+    search_in(all, 0);
+}
+
+/* Counts and tells of a ring of a dead process that was moved aside. */
+static void report_damaged(logclient_t *c, const char *name, const char *what)
+{
+    char text[2 * LC_RING_NAME_MAX + 80];
+    atomic_fetch_add(&c->count.damaged, 1);
+    snprintf(text, sizeof(text), "ring %s %s; moved to %s.damaged", name, what, name);
+    lc_report(c, LOGCLIENT_RING_DAMAGED, text);
+}
+
+/* ---- one source ---- */
+
+void lc_source_acknowledge(struct lc_sources *all, struct lc_source *source, uint64_t position,
+                           uint64_t records)
+{
+    lc_ring_acknowledge(source->ring, position, source->ring->sequence + records);
+    if (source == &all->own)
+        lc_publish_progress(all->client);
+}
+
+/* The record's sequence number goes with it. */
+void lc_source_reject(struct lc_sources *all, struct lc_source *source)
+{
+    struct lc_counters *count = &all->client->count;
+    struct lc_record record;
+    uint64_t position = source->bad;
+    source->bad = LC_NOWHERE;
+    if (lc_ring_read(source->ring, &position, &record) != LC_RING_RECORD)
+        return;
+    source->skip++;
+    atomic_fetch_add(source == &all->own ? &count->rejected : &count->adopted_rejected, 1);
+    lc_source_acknowledge(all, source, position, 1);
+    lc_report(all->client, LOGCLIENT_BAD_RECORD, source->bad_text);
+}
+
+void lc_source_release(struct lc_sources *all, struct lc_source *source, enum lc_ring_read why)
+{
+    int dir = all->client->dir;
+    if (why == LC_RING_EMPTY)
+        unlinkat(dir, source->name, 0);
+    if (why == LC_RING_DAMAGED) {
+        lc_ringdir_set_aside(dir, source->name);
+        report_damaged(all->client, source->name, "is damaged behind what was delivered");
+    }
+    lc_hold_forks();
+    lc_ring_close(source->ring);
+    for (int i = 0; i < all->adopted_count; i++)
+        if (all->adopted[i] == source)
+            all->adopted[i] = all->adopted[--all->adopted_count];
+    lc_allow_forks();
+    free(source);
+    if (all->adopted_count == 0 && why != LC_RING_BUSY)
+        search_at_once(all); /* there may be more than fitted */
+}
+
+/* ---- adoption ---- */
+
+static void adopt(struct lc_sources *all, const struct lc_ring *ring, const char *name)
+{
+    struct lc_source *source = calloc(1, sizeof(*source));
+    if (source == NULL) {
+        struct lc_ring unused = *ring;
+        lc_ring_close(&unused);
+        return;
+    }
+    source->adopted = *ring;
+    source->ring = &source->adopted;
+    source->bad = LC_NOWHERE;
+    source->max_records = (size_t)all->client->options->batch_records;
+    strcpy(source->name, name);
+    all->adopted[all->adopted_count++] = source;
+}
+
+/* Takes rings until there are no more, or until one is damaged: its name is in `name` then. False
+ * when another process is searching. */
+static bool search(struct lc_sources *all, char name[LC_RING_NAME_MAX], enum lc_adopt *found)
+{
+    struct lc_adoption adoption;
+    struct lc_ring ring;
+    /* Many processes may share the directory; one search for all of them is enough, but for one
+     * that has just begun, or found something. */
+    int64_t pause = all->search_at_once ? 0 : SEARCH_EVERY_MS / 4 * 3;
+    all->search_at_once = false;
+    if (!lc_adoption_begin(&adoption, all->client->dir, pause))
+        return false;
+    *found = LC_ADOPT_NONE;
+    while (all->adopted_count < LC_ADOPTED_MAX &&
+           (*found = lc_adoption_next(&adoption, &ring, name)) == LC_ADOPT_RING)
+        adopt(all, &ring, name);
+    lc_adoption_end(&adoption);
+    return !adoption.failed || *found != LC_ADOPT_NONE;
+}
+
+static void on_search(evutil_socket_t fd, short what, void *arg)
+{
+    struct lc_sources *all = arg;
+    enum lc_adopt found;
+    char name[LC_RING_NAME_MAX];
+    (void)fd, (void)what;
+    search_in(all, SEARCH_EVERY_MS);
+    if (all->adopted_count == LC_ADOPTED_MAX)
+        return;
+    lc_hold_forks();
+    bool searched = search(all, name, &found);
+    lc_allow_forks();
+    if (!searched)
+        return;
+    if (found == LC_ADOPT_DAMAGED) {
+        report_damaged(all->client, name, "cannot be read");
+        search_at_once(all); /* on with it */
+    }
+    if (all->adopted_count > 0)
+        all->found(all->arg);
+    else if (found == LC_ADOPT_NONE)
+        atomic_fetch_add(&all->client->count.idle_searches, 1);
+}
+
+/* ---- all sources ---- */
+
+struct lc_source *lc_sources_next(struct lc_sources *all)
+{
+    all->turn = all->turn >= all->adopted_count ? 0 : all->turn + 1;
+    return all->turn == 0 ? &all->own : all->adopted[all->turn - 1];
+}
+
+bool lc_sources_init(struct lc_sources *all, logclient_t *client, struct event_base *base,
+                     void (*found)(void *arg), void *arg)
+{
+    const logclient_options_t *o = client->options;
+    *all = (struct lc_sources){
+        .client = client,
+        .own = {.ring = &client->ring, .bad = LC_NOWHERE, .max_records = (size_t)o->batch_records},
+        .search = evtimer_new(base, on_search, all),
+        .found = found,
+        .arg = arg,
+    };
+    if (all->search == NULL)
+        return false;
+    if (client->dir >= 0 && o->adopt == LC_ON)
+        search_at_once(all);
+    return true;
+}
+
+void lc_sources_free(struct lc_sources *all)
+{
+    while (all->adopted_count > 0)
+        lc_source_release(all, all->adopted[0], LC_RING_BUSY);
+    if (all->search != NULL)
+        event_free(all->search);
+}
+
+void lc_sources_close_inherited(struct lc_sources *all)
+{
+    for (int i = 0; i < all->adopted_count; i++)
+        lc_ring_close(&all->adopted[i]->adopted);
+}
