@@ -156,10 +156,13 @@ def listening(box, redis, *args, **kw):
 
 
 def law(redis, logd, port):
-    """accepted = written + filtered + dead-lettered + still queued, with a worker that has its first life."""
-    counted = metrics(port)
-    gone = sum(counted[f"logworker_records_{n}_total"] for n in ("written", "filtered", "dead"))
-    assert logd.metrics()["logd_records_accepted_total"] == gone + redis.length()
+    """accepted = written + filtered + dead-lettered + still queued, with a worker that has its first life. What it has just
+    written is counted before Redis has deleted it."""
+    def sides():
+        counted = metrics(port)
+        gone = sum(counted[f"logworker_records_{n}_total"] for n in ("written", "filtered", "dead"))
+        return logd.metrics()["logd_records_accepted_total"], gone + redis.length()
+    wait_until(lambda: len(set(sides())) == 1, lambda: f"all accepted records to be accounted for: {sides()}")
 
 
 def room(disk):
