@@ -119,14 +119,20 @@ void logclient_free(logclient_t *client);
  * and counted. All three are borrowed until the call returns. The time stamp is the call's.
  *
  * Return 0 when the record is accepted: it will stand in app.log exactly once. Otherwise -1, the
- * record is dropped, and errno is EINVAL  an argument is NULL, the service is not a name, or the
- * level is none; EAGAIN  the queue is full (with on_full=block: and stayed full for block_ms);
- *   ENOMEM or an error of pthread_create(3)  the first call could not set up the client. */
+ * record is dropped, and errno is one of
+ *
+ *   EINVAL  an argument is NULL, the service is not a name, or the level is none; from the first
+ *           call: a LOGCLIENT_ variable has a bad value
+ *   EAGAIN  the queue or its file system is full (with on_full=block: and stayed so for block_ms),
+ *           or a signal handler has interrupted the first call
+ *   EFBIG, EMFILE, ENFILE, ENOMEM, or an error of pthread_create(3)
+ *           the first call could not set up the client; send_log(3) says more */
 
 int send_log(const char *service, const char *level, const char *message);
 
 /* The same with printf(3) formatting, which is only as async-signal-safe as the C library's
- * vsnprintf. Adds EOVERFLOW or EILSEQ from there. */
+ * vsnprintf. Adds EOVERFLOW or EILSEQ from there, and ENOMEM for messages of more than 1023 bytes.
+ */
 int send_logf(const char *service, const char *level, const char *format, ...)
     LOGCLIENT_PRINTF(3, 4);
 int send_vlogf(const char *service, const char *level, const char *format, va_list args)

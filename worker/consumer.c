@@ -314,9 +314,12 @@ static void on_ready(void *arg)
 
 static void on_down(const char *why, void *arg)
 {
+    static struct diag_limit limit;
     struct consumer *c = arg;
+    uint64_t more;
 
-    diag_warn("the connection to Redis at %s broke: %s", c->config->redis.shown, why);
+    if (diag_allow(&limit, &more))
+        diag_warn("the connection to Redis at %s broke: %s", c->config->redis.shown, why);
     set_phase(c, PHASE_DOWN);
     commit_stale(c->committer);
     drop_read_ahead(c);

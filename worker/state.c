@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/crash.h"
@@ -161,6 +162,14 @@ bool state_write(struct state *s, const struct state_commit *next)
         return false;
     s->last = c;
     return true;
+}
+
+bool state_in_place(const struct state *s, const char *path)
+{
+    struct stat ours, there;
+
+    return fstat(s->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
 }
 
 bool state_sync(struct state *s)

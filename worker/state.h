@@ -45,6 +45,9 @@ bool state_open(struct state *s, const char *path, char *err, size_t errlen);
  * may be written over later. */
 bool state_write(struct state *s, const struct state_commit *next);
 
+/* Whether the path still leads to the file. */
+bool state_in_place(const struct state *s, const char *path);
+
 /* fdatasync(2). */
 bool state_sync(struct state *s);
 

@@ -155,12 +155,12 @@ static void rebase(struct writer *w, const struct stat *st)
 
 bool writer_open(struct writer *w, const char *path, bool sync_batch, char *err, size_t errlen)
 {
-    char state_path[PATH_MAX];
     struct stat st;
 
     *w = (struct writer){.path = path, .sync_batch = sync_batch, .fd = -1, .tail_fd = -1};
     w->state.fd = -1;
-    if (snprintf(state_path, sizeof(state_path), "%s.state", path) >= (int)sizeof(state_path)) {
+    if (snprintf(w->state_path, sizeof(w->state_path), "%s.state", path) >=
+        (int)sizeof(w->state_path)) {
         snprintf(err, errlen, "the path of --output is too long: %s", path);
         return false;
     }
@@ -173,7 +173,7 @@ bool writer_open(struct writer *w, const char *path, bool sync_batch, char *err,
         snprintf(err, errlen, "%s is not a regular file; give another --output", path);
         return false;
     }
-    if (!state_open(&w->state, state_path, err, errlen))
+    if (!state_open(&w->state, w->state_path, err, errlen))
         return false;
     w->fd = open_log(w, &st);
     if (w->fd < 0) {
@@ -321,11 +321,51 @@ static void follow_size(struct writer *w, const struct buf *lines, const struct 
     rebase(w, st);
 }
 
+/* The same state in a new file, which says what the old one said. */
+static bool write_anew(struct writer *w, struct state *fresh)
+{
+    const struct state_commit *last = &w->state.last;
+
+    if (fresh->last.gen < last->gen)
+        fresh->last.gen = last->gen;
+    return (last->gen == 0 || state_write(fresh, last)) &&
+           (!w->sync_batch || (state_sync(fresh) && sync_directory(w->state_path)));
+}
+
+/* Somebody has removed or replaced the state file: without it a crash would put a batch into the
+ * log twice, and its lock keeps nobody out. */
+static bool remake_state(struct writer *w)
+{
+    static struct diag_limit limit;
+    struct state fresh;
+    char err[PATH_MAX + 200];
+    uint64_t more;
+
+    if (!state_open(&fresh, w->state_path, err, sizeof(err))) {
+        if (diag_allow(&limit, &more))
+            diag_warn("the state file was removed or replaced, and %s", err);
+        errno = EBUSY;
+        return false;
+    }
+    if (!write_anew(w, &fresh)) {
+        int saved = errno;
+        state_close(&fresh);
+        errno = saved;
+        return false;
+    }
+    state_close(&w->state);
+    w->state = fresh;
+    diag_warn("%s was removed or replaced: it is made anew", w->state_path);
+    return true;
+}
+
 /* Makes sure that the next byte of the batch goes to the right place. */
 static bool prepare(struct writer *w, const struct buf *lines)
 {
     struct stat st;
 
+    if (!state_in_place(&w->state, w->state_path) && !remake_state(w))
+        return false;
     if (fstat(w->fd, &st) != 0)
         return false;
     if (st.st_nlink == 0) {

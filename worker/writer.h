@@ -6,11 +6,14 @@
 #ifndef WORKER_WRITER_H
 #define WORKER_WRITER_H
 
+#include <limits.h>
+
 #include "common/buf.h"
 #include "worker/state.h"
 
 struct writer {
-    const char *path;   /* of the log; borrowed */
+    const char *path; /* of the log; borrowed */
+    char state_path[PATH_MAX];
     bool sync_batch;    /* fsync log and state in every commit */
     int fd;             /* the log, for appending */
     uint64_t dev, ino;  /* of fd */

@@ -155,7 +155,8 @@ def options_section(page):
         return re.search(r"^\.SH OPTIONS\n(.*?)^\.SH ", f.read(), re.M | re.S).group(1)
 
 
-@pytest.mark.parametrize("name, page", [("logd", "logd/logd.8"), ("logworker", "worker/logworker.8")])
+@pytest.mark.parametrize("name, page", [("logd", "logd/logd.8"), ("logworker", "worker/logworker.8"),
+                                        ("logsend", "liblogclient/logsend.1")])
 def test_man_page_lists_the_options(box, name, page):
     """Each option once, in order, with the program's own words first; more may follow."""
     wanted = box.run(name, [program(name), "--man-options"]).stdout().split(".TP\n")[1:]

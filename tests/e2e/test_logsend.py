@@ -1,6 +1,7 @@
 """logsend, the command-line client."""
 import json
 import os
+import re
 import signal
 import subprocess
 
@@ -138,6 +139,19 @@ def test_the_properties_are_listed(box):
     assert status == 0
     names = [l.split()[0] for l in out.splitlines()]
     assert {"url", "ring_dir", "on_full", "exit_timeout_ms"} <= set(names)
+
+
+def test_man_page_names_every_property_and_counter(box):
+    root = os.path.join(os.path.dirname(__file__), "..", "..", "liblogclient")
+    with open(os.path.join(root, "logclient.3"), encoding="ascii") as f:
+        page = f.read()
+    with open(os.path.join(root, "logclient.h"), encoding="ascii") as f:
+        counters = re.findall(r"^ +(LOGCLIENT_STAT_\w+),", f.read(), re.M)
+    _, out, _ = logsend(box, "http://127.0.0.1:1", "--properties")
+    properties = [l.split()[0] for l in out.splitlines()]
+    assert len(counters) > 10 and len(properties) > 10
+    described = re.findall(r"^\.TP\n\.(?:I|B) (\w+)$", page, re.M)
+    assert [n for n in counters + properties if n not in described] == []
 
 
 def test_progress_is_shown_on_a_terminal(box):

@@ -557,6 +557,37 @@ static int remove_dir(void **arg)
     return rmdir(dir);
 }
 
+static void test_a_removed_state_is_made_anew(void **arg)
+{
+    (void)arg;
+    uint64_t gen = newest_gen();
+    assert_int_equal(unlink(state_path), 0);
+    commit("two\n", 2);
+    assert_true(newest_gen() > gen);
+    restart();
+    assert_int_equal(w.state.found, STATE_VALID);
+    assert_int_equal(w.state.last.offset, 8);
+    assert_int_equal(w.id.ms, 2);
+}
+
+/* Without this two workers wrote the same log. */
+static void test_a_state_that_another_worker_has_locked_stops_the_writing(void **arg)
+{
+    struct state other;
+    char err[512];
+
+    (void)arg;
+    assert_int_equal(unlink(state_path), 0);
+    assert_true(state_open(&other, state_path, err, sizeof(err)));
+    assert_false(try_commit("two\n", 2));
+    assert_int_equal(errno, EBUSY);
+    assert_text(path, "one\n");
+    state_close(&other);
+    commit("two\n", 2);
+    assert_text(path, "one\ntwo\n");
+    assert_int_equal(w.state.last.offset, 8);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -575,6 +606,8 @@ int main(void)
         TEST(test_reopening_moves_the_state),
         TEST(test_reopening_the_same_file_changes_nothing),
         TEST(test_a_deleted_log_is_made_anew),
+        TEST(test_a_removed_state_is_made_anew),
+        TEST(test_a_state_that_another_worker_has_locked_stops_the_writing),
         TEST(test_a_truncated_log_goes_on_at_its_end),
         TEST(test_what_others_append_stays),
         TEST(test_a_partial_write_goes_on),
