@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
+
 #include "common/buf.h"
 #include "common/jsontext.h"
 #include "common/record.h"
@@ -38,6 +40,18 @@ static void levels_have_aliases_in_any_case(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         assert_int_equal(level_parse(cases[i].name, strlen(cases[i].name)), cases[i].level);
+    /* Any other byte at any place makes it another word. */
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (size_t at = 0; at < strlen(cases[i].name); at++)
+            for (int byte = 0; byte < 256; byte++) {
+                char name[16];
+                strcpy(name, cases[i].name);
+                bool same = tolower(byte) == tolower((unsigned char)name[at]);
+                name[at] = (char)byte;
+                if (same || cases[i].level != LEVEL_INVALID)
+                    assert_int_equal(level_parse(name, strlen(cases[i].name)),
+                                     same ? cases[i].level : LEVEL_INVALID);
+            }
     assert_int_equal(level_parse("warn\0", 5), LEVEL_INVALID);
     assert_int_equal(level_parse("warnings are no level", 4), LEVEL_WARN);
     for (int level = LEVEL_TRACE; level <= LEVEL_FATAL; level++)
