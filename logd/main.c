@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/event-log.h"
 #include "common/heap.h"
 #include "common/listen.h"
 #include "common/options.h"
@@ -168,17 +169,6 @@ struct daemon {
     struct http_server *http;
     struct event *signals[2];
 };
-
-static void on_event_log(int severity, const char *text)
-{
-    if (severity >= EVENT_LOG_WARN)
-        diag_warn("libevent: %s", text);
-}
-
-static void on_event_fatal(int code)
-{
-    diag_die(EXIT_BUG, "libevent gave up (%d)", code);
-}
 
 /* ---- Set-up ---- */
 
@@ -343,8 +333,7 @@ int main(int argc, char **argv)
     struct daemon d = {0};
     diag_init("logd");
     heap_keep();
-    event_set_log_callback(on_event_log);
-    event_set_fatal_callback(on_event_fatal);
+    event_log_init();
     parse_options(argc, argv, &d.url);
     raise_descriptor_limit();
     if (!start_parts(&d) || !watch_signals(&d))

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/event-log.h"
 #include "common/heap.h"
 #include "worker/config.h"
 #include "worker/consumer.h"
@@ -49,20 +50,6 @@ static void on_finished(void *arg)
     struct worker *w = arg;
 
     event_base_loopbreak(w->base);
-}
-
-static void on_event_log(int severity, const char *text)
-{
-    static struct diag_limit limit;
-    uint64_t more;
-
-    if (severity >= EVENT_LOG_WARN && diag_allow(&limit, &more))
-        diag_warn("libevent: %s (%" PRIu64 " such warnings suppressed)", text, more);
-}
-
-static void on_event_fatal(int code)
-{
-    diag_die(EXIT_BUG, "libevent gave up (%d)", code);
 }
 
 /* The time for an orderly end is over. */
@@ -200,8 +187,7 @@ int main(int argc, char **argv)
 
     diag_init("logworker");
     heap_keep();
-    event_set_log_callback(on_event_log);
-    event_set_fatal_callback(on_event_fatal);
+    event_log_init();
     config_parse(&w.config, argc, argv);
     start(&w);
     if (event_base_dispatch(w.base) < 0)
