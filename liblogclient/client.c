@@ -8,6 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fd-internal.h"
+
 /* All clients, and how often this process was forked from its first ancestor that has the library.
  * The list is for the fork handlers. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -71,7 +73,7 @@ static int start(logclient_t *c)
     atomic_store(&c->sleeping, false);
     atomic_store(&c->stop, false);
     c->acknowledged = 0;
-    c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    c->wake_fd = lc_fd_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (c->wake_fd < 0)
         return errno;
     int error = open_ring(c);

@@ -202,16 +202,40 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
     return true;
 }
 
+static void close_low(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    close((int)(intptr_t)arg);
+}
+
+/* fd-internal.h says why. libevent goes on with the low descriptor until the event is over, so it
+ * stays open until then. */
+static void raise_socket(struct event_base *base, struct bufferevent *bev)
+{
+    struct timeval now = {0, 0};
+    int low = (int)bufferevent_getfd(bev);
+    if (low < 0 || low > STDERR_FILENO)
+        return;
+    int high = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (high >= 0 &&
+        event_base_once(base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) == 0)
+        bufferevent_setfd(bev, high);
+    else if (high >= 0)
+        close(high);
+}
+
 /* Before evhttp gets the event, since it loses the reason: it calls shutdown(2) first. */
 static void on_connecting(struct bufferevent *bev, short what, void *arg)
 {
     struct lc_http *http = arg;
     int error = EVUTIL_SOCKET_ERROR(), dns = bufferevent_socket_get_dns_error(bev);
-    if (what & BEV_EVENT_CONNECTED)
+    if (what & BEV_EVENT_CONNECTED) {
         http->connecting = false;
-    else
+        raise_socket(http->base, bev);
+    } else {
         snprintf(http->connect_error, sizeof(http->connect_error), "%s",
                  dns != 0 ? evutil_gai_strerror(dns) : evutil_socket_error_to_string(error));
+    }
     EVUTIL_SET_SOCKET_ERROR(error); /* evhttp looks at it */
     http->connecting_cb(bev, what, http->connecting_arg);
 }

@@ -125,6 +125,8 @@ static const struct options_program program = {
 };
 
 static volatile sig_atomic_t interrupted;
+static bool stuck;          /* the queue stayed full: nothing more is read */
+static _Atomic bool progress_shown; /* and the cursor stands behind it */
 
 static void on_signal(int number)
 {
@@ -134,9 +136,17 @@ static void on_signal(int number)
 
 /* ---- the client ---- */
 
+/* So that a message gets a line of its own. */
+static void clear_progress(void)
+{
+    if (progress_shown)
+        fputs("\r\033[K", stderr);
+}
+
 static void on_error(logclient_t *client, logclient_status_t status, const char *text, void *arg)
 {
     (void)client, (void)arg;
+    clear_progress();
     if (status == LOGCLIENT_RING_FALLBACK)
         diag_warn("%s; what is not delivered is lost when logsend ends", text);
     else
@@ -187,17 +197,17 @@ static uint64_t done(logclient_t *client)
 static void show_progress(logclient_t *client, bool last)
 {
     static int64_t next;
-    static bool shown;
     int64_t now = quiet ? 0 : monotonic_now_ms();
-    if (quiet || (last ? !shown : now < next))
+    if (quiet || (last ? !progress_shown : now < next))
         return;
     fprintf(stderr, "\r%" PRIu64 " sent, %" PRIu64 " delivered, %" PRIu64 " waiting \033[K%s",
-            logclient_stat(client, LOGCLIENT_STAT_LOGGED),
+            logclient_stat(client, LOGCLIENT_STAT_LOGGED) -
+                logclient_stat(client, LOGCLIENT_STAT_DROPPED),
             logclient_stat(client, LOGCLIENT_STAT_DELIVERED) +
                 logclient_stat(client, LOGCLIENT_STAT_ADOPTED),
             logclient_stat(client, LOGCLIENT_STAT_QUEUED), last ? "\n" : "");
     next = now + PROGRESS_MS;
-    shown = true;
+    progress_shown = !last;
 }
 
 /* Waits until finished() says so, or nothing has moved for timeout_ms, or a signal came. */
@@ -231,28 +241,49 @@ static bool all_adopted(logclient_t *client)
 
 /* ---- input ---- */
 
-/* Puts a text into the queue, which may have to drain first. False, with errno, when it could not.
- */
+/* Puts a text into the queue, which may have to drain first. False, with errno, when it could not:
+ * EAGAIN when nothing has moved for timeout_ms, EINTR after a signal. */
 static bool send_text(logclient_t *client, const char *of, const char *at, const char *text,
                       size_t n, unsigned flags)
 {
-    int64_t deadline = monotonic_now_ms() + timeout_ms;
+    int64_t moved = monotonic_now_ms();
+    uint64_t before = done(client);
     while (lc_send_bytes(client, of, at, text, n, flags) != 0) {
-        if (errno != EAGAIN || interrupted || monotonic_now_ms() >= deadline)
+        uint64_t now = done(client);
+        if (now != before)
+            moved = monotonic_now_ms();
+        before = now;
+        if (errno == EAGAIN && interrupted)
+            errno = EINTR;
+        stuck = errno == EAGAIN && monotonic_now_ms() - moved >= timeout_ms;
+        if (errno != EAGAIN || stuck)
             return false;
         show_progress(client, false);
     }
     return true;
 }
 
-static void send_message(logclient_t *client, const char *text, size_t n, bool *failed)
+/* Tells of a text that could not be sent, by errno. Line 0: it was no line. */
+static void report_unsent(size_t line)
+{
+    char which[40] = "the message";
+    if (line > 0)
+        snprintf(which, sizeof(which), "line %zu", line);
+    clear_progress();
+    if (stuck)
+        diag_error("%s was not sent%s: the queue stayed full for %" PRId64
+                   " ms, since logd does not take records",
+                   which, line > 0 ? ", nor what follows it" : "", timeout_ms);
+    else
+        diag_error("%s was not sent: %s", which,
+                   errno == EMSGSIZE ? "the record is longer than 512 KiB" : strerror(errno));
+}
+
+static void send_message(logclient_t *client, const char *text, size_t n, size_t line, bool *failed)
 {
     if (send_text(client, service, level, text, n, 0))
         return;
-    if (errno == EAGAIN)
-        diag_error("the queue stayed full: logd does not take records");
-    else
-        diag_error("not sent: %s", strerror(errno));
+    report_unsent(line);
     *failed = true;
 }
 
@@ -263,7 +294,7 @@ static void send_operands(logclient_t *client, int count, char **words, bool *fa
         buf_printf(&text, "%s%s", i > 0 ? " " : "", words[i]);
     if (text.failed)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
-    send_message(client, text.len > 0 ? text.data : "", text.len, failed);
+    send_message(client, text.len > 0 ? text.data : "", text.len, 0, failed);
     buf_free(&text);
 }
 
@@ -325,8 +356,7 @@ static void send_json_line(logclient_t *client, const char *text, size_t n, size
                !member(object, "timestamp", now, NULL, line)) {
         *failed = true;
     } else if (!send_object(client, object)) {
-        diag_error("line %zu: not sent: %s", line,
-                   errno == EMSGSIZE ? "the record is longer than 512 KiB" : strerror(errno));
+        report_unsent(line);
         *failed = true;
     }
     json_decref(object);
@@ -337,14 +367,14 @@ static void send_lines(logclient_t *client, bool *failed)
     char *text = NULL;
     size_t size = 0, line = 0;
     ssize_t n;
-    while (!interrupted && (n = getline(&text, &size, stdin)) >= 0) {
+    while (!interrupted && !stuck && (n = getline(&text, &size, stdin)) >= 0) {
         line++;
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = '\0';
         if (json && n > 0)
             send_json_line(client, text, (size_t)n, line, failed);
         else if (!json)
-            send_message(client, text, (size_t)n, failed);
+            send_message(client, text, (size_t)n, line, failed);
         show_progress(client, false);
     }
     if (ferror(stdin) && !interrupted) {
@@ -384,6 +414,19 @@ static int finish(logclient_t *client, bool failed)
     return delivered && rejected == 0 && !failed ? EXIT_OK : EXIT_UNDELIVERED;
 }
 
+static void check_usage(const char *message)
+{
+    if (print && inspect == NULL)
+        diag_die(EXIT_USAGE, "option --print goes with --inspect DIR");
+    if (drain != NULL && inspect != NULL)
+        diag_die(EXIT_USAGE, "give either --drain DIR or --inspect DIR");
+    if (message != NULL && (drain != NULL || inspect != NULL || json || properties))
+        diag_die(EXIT_USAGE,
+                 "\"%s\": --json, --drain, --inspect and --properties take no message; options "
+                 "come before the message",
+                 message);
+}
+
 int main(int argc, char **argv)
 {
     char why[400];
@@ -396,12 +439,9 @@ int main(int argc, char **argv)
         diag_die(EXIT_USAGE, "%s", why);
     if (result == OPTIONS_EXIT)
         return EXIT_OK;
+    check_usage(first < argc ? argv[first] : NULL);
     if (properties)
         return list_properties();
-    if (print && inspect == NULL)
-        diag_die(EXIT_USAGE, "option --print goes with --inspect DIR");
-    if ((drain != NULL || inspect != NULL) && first < argc)
-        diag_die(EXIT_USAGE, "\"%s\": --drain and --inspect take no message", argv[first]);
     if (inspect != NULL)
         return logsend_inspect(inspect, print);
     quiet = quiet || !isatty(STDERR_FILENO);

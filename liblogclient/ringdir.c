@@ -14,6 +14,7 @@
 
 #include "common/crash.h"
 #include "common/timestamp.h"
+#include "fd-internal.h"
 
 #define SUFFIX_RING "ring"
 #define SUFFIX_TMP  "tmp"
@@ -45,7 +46,8 @@ int lc_ringdir_open(const char *setting, char *why, size_t whylen)
         snprintf(why, whylen, "cannot make the ring directory %.200s: %s", path, strerror(errno));
         return -1;
     }
-    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (setting == NULL ? O_NOFOLLOW : 0));
+    int dir = lc_fd_high(
+        open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (setting == NULL ? O_NOFOLLOW : 0)));
     struct stat st;
     if (dir < 0 || fstat(dir, &st) != 0) {
         snprintf(why, whylen, "cannot open the ring directory %.200s: %s", path, strerror(errno));
@@ -81,7 +83,7 @@ static int random_name(char name[LC_RING_NAME_MAX])
  * the mapping has a description of its own. */
 static int map_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp)
 {
-    int second = openat(dir, tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int second = lc_fd_high(openat(dir, tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (second < 0)
         return errno;
     int error = lc_ring_create(ring, second, capacity);
@@ -119,7 +121,7 @@ static int create(int dir, struct lc_ring *ring, uint64_t capacity, char name[LC
     if (error != 0)
         return error;
     strcat(tmp, "." SUFFIX_TMP);
-    int fd = openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = lc_fd_high(openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0)
         return errno;
     error = finish_file(dir, fd, ring, capacity, tmp, name);
@@ -144,7 +146,7 @@ int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char nam
 
 int lc_ring_create_anonymous(struct lc_ring *ring, uint64_t capacity)
 {
-    int fd = memfd_create("logclient", MFD_CLOEXEC);
+    int fd = lc_fd_high(memfd_create("logclient", MFD_CLOEXEC));
     if (fd < 0)
         return errno;
     int error = lc_ring_create(ring, fd, capacity);
@@ -170,11 +172,12 @@ static bool is_time(int lock, int64_t pause_ms)
 bool lc_adoption_begin(struct lc_adoption *search, int dir, int64_t pause_ms)
 {
     *search = (struct lc_adoption){
-        .lock = openat(dir, "adopt.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+        .lock =
+            lc_fd_high(openat(dir, "adopt.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600))};
     if (search->lock < 0)
         return false;
     int copy = flock(search->lock, LOCK_EX | LOCK_NB) == 0 && is_time(search->lock, pause_ms)
-                   ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                   ? lc_fd_high(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC))
                    : -1;
     search->stream = copy < 0 ? NULL : fdopendir(copy);
     if (search->stream != NULL) {
@@ -214,7 +217,7 @@ static bool is_ours(int dir, const struct stat *st)
 static int open_ownerless(int dir, const char *name, bool *failed)
 {
     struct stat st;
-    int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = lc_fd_high(openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (fd < 0) {
         *failed = errno != ENOENT && errno != ELOOP && errno != ENXIO;
         return -1;

@@ -429,6 +429,32 @@ static void run_daemon(char **arg)
     printf("flushed: %d\n", (int)logclient_flush(NULL, 5000));
 }
 
+/* A program without standard descriptors, which writes to them all the same. */
+static void run_closed(char **arg)
+{
+    (void)arg;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    for (long i = 0; i < 200; i++) {
+        log_one("closed", i);
+        for (int fd = 0; fd < 3; fd++) {
+            ssize_t n = write(fd, "stray\n", 6);
+            (void)n;
+        }
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    flush();
+    for (int fd = 0; fd < 3; fd++) {
+        char path[64], target[256] = "";
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        if (readlink(path, target, sizeof(target) - 1) > 0 &&
+            (strstr(target, "ring") != NULL || strstr(target, "socket") != NULL))
+            _exit(72);
+    }
+    log_many("last", 50);
+    _exit(0); /* they are left in the ring */
+}
+
 static const struct {
     const char *name;
     void (*run)(char **arg);
@@ -445,6 +471,7 @@ static const struct {
     {"exit", run_exit, 1},
     {"return", run_return, 1},
     {"daemon", run_daemon, 2},
+    {"closed", run_closed, 0},
 };
 
 int main(int argc, char **argv)

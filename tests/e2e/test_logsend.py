@@ -107,6 +107,21 @@ def test_undelivered_records_are_kept_and_drained_later(box):
     assert (status, err) == (0, "")
 
 
+def test_a_queue_that_stays_full_ends_the_reading(box):
+    """Each further line waited its whole timeout, was dropped, and the next began."""
+    env = {"LOGCLIENT_RING_BYTES": "1m"}
+    lines = b"".join(b"%0100d\n" % i for i in range(1, 20001))
+    status, _, err = logsend(box, "http://127.0.0.1:1", "-t", "300ms", stdin=lines, env=env, seconds=20)
+    assert status == 1
+    sent = int(re.search(r"line (\d+) was not sent, nor what follows it: the queue stayed full for 300 ms", err).group(1)) - 1
+    assert f"not delivered: {sent} records, kept in the ring directory" in err
+    redis = box.redis()
+    logd = box.logd(redis)
+    status, _, err = logsend(box, logd.url, "--drain", box.ring_dir)
+    assert (status, err) == (0, "")
+    assert [int(m) for m in messages(redis)] == list(range(1, sent + 1))
+
+
 def test_a_damaged_ring_is_moved_aside(box):
     redis = box.redis()
     logd = box.logd(redis)
@@ -124,6 +139,7 @@ def test_a_damaged_ring_is_moved_aside(box):
 def test_usage_errors(box):
     for args, words in ((["--level", "loud", "x"], "loud"), (["--service", "", "x"], "is empty"), (["--colour"], "colour"),
                         (["--print"], "--inspect"), (["--drain", "/tmp", "x"], "no message"),
+                        (["--drain", "/tmp", "--inspect", "/tmp"], "either"), (["--json", "x", "-s", "y"], "before the message"),
                         (["--url", "https://x", "m"], "TLS"), (["-t", "soon", "x"], "soon")):
         status, _, err = logsend(box, "http://127.0.0.1:1", *args)
         assert status == 64, (args, err)

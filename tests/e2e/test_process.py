@@ -185,3 +185,11 @@ def test_daemon_that_closes_all_descriptors(box, redis, logd, scenario):
     assert os.path.getsize(foreign) == 0
     stored_once(redis, p.accepted())
     assert len(p.accepted()) == 121
+
+
+def test_program_without_standard_descriptors(box, redis, logd, scenario):
+    """The ring, its directory and the connection got the numbers 0 to 2, and the program's messages went into them."""
+    p = scenario("closed")
+    assert len(p.accepted()) == 250
+    adopt(box, logd)
+    stored_once(redis, p.accepted())
