@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/listener.h>
-#include <inttypes.h>
 #include <string.h>
 
 #include "common/diag.h"
@@ -32,13 +31,9 @@ static void on_error(struct evconnlistener *listener, void *arg)
     static struct diag_limit limit;
     static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
     struct acceptor *a = the_acceptor;
-    uint64_t suppressed;
     int error = errno;
     (void)listener, (void)arg;
-    if (diag_allow(&limit, &suppressed))
-        diag_warn("cannot accept connections: %s; trying again (%" PRIu64
-                  " such warnings suppressed)",
-                  strerror(error), suppressed);
+    diag_warn_limited(&limit, "cannot accept connections: %s; trying again", strerror(error));
     if (evtimer_add(a->again, &pause) < 0)
         return;
     a->failing = true;

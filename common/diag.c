@@ -2,6 +2,7 @@
 #include "common/diag.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
@@ -24,6 +25,10 @@ static const char *program_name = "log";
 void diag_init(const char *program)
 {
     program_name = program;
+    /* open(2) takes the lowest number that is free. */
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            return;
 }
 
 static uint64_t dropped; /* messages, whole or in part, since the last that was written */
@@ -131,6 +136,16 @@ __attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *s
     errno = saved;
 }
 
+__attribute__((format(printf, 2, 3))) static void say_text(const char *severity, const char *format,
+                                                           ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(0, severity, format, args);
+    va_end(args);
+}
+
 void diag_info(const char *format, ...)
 {
     va_list args;
@@ -168,7 +183,8 @@ void diag_die(enum exit_code code, const char *format, ...)
     exit((int)code);
 }
 
-bool diag_allow(struct diag_limit *limit, uint64_t *suppressed)
+/* Whether to print now; *suppressed is how many were not printed since the last. */
+static bool allow(struct diag_limit *limit, uint64_t *suppressed)
 {
     int64_t now = monotonic_now_ms();
 
@@ -180,4 +196,41 @@ bool diag_allow(struct diag_limit *limit, uint64_t *suppressed)
     limit->suppressed = 0;
     limit->next_ms = now + LIMIT_MS;
     return true;
+}
+
+__attribute__((format(printf, 3, 0))) static void
+say_limited(struct diag_limit *limit, const char *severity, const char *format, va_list args)
+{
+    char text[TEXT_MAX];
+    uint64_t suppressed;
+    int saved = errno;
+
+    if (!allow(limit, &suppressed))
+        return;
+    if (suppressed == 0) {
+        say(0, severity, format, args);
+        return;
+    }
+    errno = saved;
+    if (vsnprintf(text, sizeof(text), format, args) < 0)
+        text[0] = '\0';
+    say_text(severity, "%s (%" PRIu64 " more since the last such line)", text, suppressed);
+}
+
+void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_limited(limit, "warning: ", format, args);
+    va_end(args);
+}
+
+void diag_error_limited(struct diag_limit *limit, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_limited(limit, "error: ", format, args);
+    va_end(args);
 }

@@ -19,7 +19,9 @@ enum exit_code {
     EXIT_BUG = 70,         /* an internal check failed */
 };
 
-/* Sets the name before each line; borrowed for ever. Before this call it is "log". */
+/* Sets the name before each line; borrowed for ever. Before this call it is "log". And opens
+ * /dev/null as those of the descriptors 0, 1 and 2 that are closed, so that no file or socket gets
+ * their numbers, and with them the diagnostics. */
 void diag_init(const char *program);
 
 void diag_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -31,12 +33,14 @@ _Noreturn void diag_die(enum exit_code code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* A limit of one line in ten seconds for messages that may come in floods: zero-initialised, static
- * beside its message. diag_allow() returns whether to print now; *suppressed then holds how many
- * were not printed since the last. */
+ * beside its message. A line says how many were not printed since the last. */
 struct diag_limit {
     int64_t next_ms;     /* monotonic time from which the next line may be printed */
     uint64_t suppressed; /* since the last printed line */
 };
-bool diag_allow(struct diag_limit *limit, uint64_t *suppressed);
+void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void diag_error_limited(struct diag_limit *limit, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,7 +1,5 @@
 #include "common/event-log.h"
 
-#include <inttypes.h>
-
 #include <event2/event.h>
 
 #include "common/diag.h"
@@ -9,9 +7,8 @@
 static void on_log(int severity, const char *text)
 {
     static struct diag_limit limit;
-    uint64_t more;
-    if (severity >= EVENT_LOG_WARN && diag_allow(&limit, &more))
-        diag_warn("libevent: %s (%" PRIu64 " such warnings suppressed)", text, more);
+    if (severity >= EVENT_LOG_WARN)
+        diag_warn_limited(&limit, "libevent: %s", text);
 }
 
 static void on_fatal(int code)

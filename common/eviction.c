@@ -7,7 +7,6 @@ static void on_memory_settings(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     bool limited = false, evicts = false;
-    uint64_t more;
 
     (void)arg;
     for (size_t i = 0; reply != NULL && i + 1 < reply_count(reply); i += 2) {
@@ -19,9 +18,10 @@ static void on_memory_settings(const struct redis_reply *reply, void *arg)
         else if (span_is(name, "maxmemory-policy"))
             evicts = !span_is(value, "noeviction");
     }
-    if (limited && evicts && diag_allow(&limit, &more))
-        diag_warn("Redis may evict the whole stream when memory is used up: set maxmemory-policy "
-                  "to noeviction");
+    if (limited && evicts)
+        diag_warn_limited(
+            &limit, "Redis may evict the whole stream when memory is used up: set maxmemory-policy "
+                    "to noeviction");
 }
 
 bool eviction_check(struct redis_link *link)

@@ -1,6 +1,7 @@
 /* logd: takes log records over HTTP and puts them into a Redis Stream. */
 #include <errno.h>
 #include <event2/event.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,8 @@ static const struct option_spec specs[] = {
      .target = &options.redis,
      .default_text = "redis://127.0.0.1:6379",
      .metavar = "URL",
-     .help = "where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB] or unix:///PATH"},
+     .help = "where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB]\nor "
+             "unix://[USER:PASSWORD@]/PATH[?db=N]; percent-encoded"},
     {.name = "stream",
      .letter = 's',
      .type = OPTION_STRING,
@@ -167,7 +169,7 @@ struct daemon {
     struct echo *echo;
     struct api api;
     struct http_server *http;
-    struct event *signals[2];
+    struct event *end_signals[2], *other_signals[2];
 };
 
 /* ---- Set-up ---- */
@@ -185,7 +187,7 @@ static void parse_options(int argc, char **argv, struct redis_url *url)
         diag_die(EXIT_USAGE, "%s", err);
     }
     if (!redis_url_parse(url, options.redis, err, sizeof(err)))
-        diag_die(EXIT_USAGE, "--redis: %s", err);
+        diag_die(EXIT_USAGE, "--redis (or LOGD_REDIS): %s", err);
 }
 
 static void raise_descriptor_limit(void)
@@ -284,14 +286,19 @@ static void on_stopped(void *arg)
     event_base_loopbreak(d->base);
 }
 
+static void free_signals(struct event *signals[2])
+{
+    for (size_t i = 0; i < 2; i++) {
+        if (signals[i] != NULL)
+            event_free(signals[i]);
+        signals[i] = NULL;
+    }
+}
+
 /* Without the events the signals have their default action again: a second one ends the process. */
 static void drop_signals(struct daemon *d)
 {
-    for (size_t i = 0; i < 2; i++) {
-        if (d->signals[i] != NULL)
-            event_free(d->signals[i]);
-        d->signals[i] = NULL;
-    }
+    free_signals(d->end_signals);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -304,15 +311,37 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     http_stop(d->http, options.shutdown_timeout, on_stopped, d);
 }
 
-static bool watch_signals(struct daemon *d)
+/* SIGHUP asks other daemons to open their files anew, and SIGUSR1 asks logworker for its counters:
+ * neither may end this one. */
+static void on_other_signal(evutil_socket_t number, short what, void *arg)
 {
-    static const int numbers[2] = {SIGTERM, SIGINT};
+    const struct stats *s = &((struct daemon *)arg)->stats;
+    (void)what;
+    if (number == SIGHUP)
+        diag_info("SIGHUP: there is nothing to open anew; logd goes on");
+    else
+        diag_info("accepted %" PRIu64 ", duplicates %" PRIu64 ", unknown %" PRIu64
+                  ", sequence gaps %" PRIu64,
+                  s->accepted, s->duplicates, s->unknown, s->gaps);
+}
+
+static bool watch_two(struct daemon *d, const int numbers[2], event_callback_fn on,
+                      struct event *signals[2])
+{
     for (size_t i = 0; i < 2; i++) {
-        d->signals[i] = evsignal_new(d->base, numbers[i], on_signal, d);
-        if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
+        signals[i] = evsignal_new(d->base, numbers[i], on, d);
+        if (signals[i] == NULL || event_add(signals[i], NULL) < 0)
             return false;
     }
-    return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+    return true;
+}
+
+static bool watch_signals(struct daemon *d)
+{
+    static const int end[2] = {SIGTERM, SIGINT}, other[2] = {SIGHUP, SIGUSR1};
+    return watch_two(d, end, on_signal, d->end_signals) &&
+           watch_two(d, other, on_other_signal, d->other_signals) &&
+           signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 }
 
 /* HTTP first: its connections do not wait for the store any more. */
@@ -323,6 +352,7 @@ static void free_parts(struct daemon *d)
     api_free(&d->api);
     echo_free(d->echo);
     drop_signals(d);
+    free_signals(d->other_signals);
     event_base_free(d->base);
     redis_url_free(&d->url);
     options_list_free(&options.listen);

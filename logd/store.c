@@ -89,23 +89,20 @@ void store_discard(struct batch *b)
 static void set_trouble(struct store *s, const char *trouble)
 {
     static struct diag_limit limit;
-    uint64_t suppressed;
-    if (trouble != NULL && s->trouble[0] == '\0' && diag_allow(&limit, &suppressed))
-        diag_warn("%s: answering 503 meanwhile", trouble);
-    snprintf(s->trouble, sizeof(s->trouble), "%s", trouble != NULL ? trouble : "");
+    if (trouble != NULL && s->trouble[0] == '\0')
+        diag_warn_limited(&limit, "%s: answering 503 meanwhile", trouble);
+    snprintf(s->trouble, sizeof(s->trouble), "%.300s", trouble != NULL ? trouble : "");
     s->config.stats->redis_up = trouble == NULL;
 }
 
 static void on_look(const char *error, void *arg)
 {
-    static struct diag_limit limit;
     struct store *s = arg;
     char text[sizeof(s->trouble)];
-    uint64_t suppressed;
     if (!redis_link_ready(s->link))
         return;
     if (error == NULL) {
-        if (s->trouble[0] != '\0' && diag_allow(&limit, &suppressed))
+        if (s->trouble[0] != '\0')
             diag_info("Redis takes writes again");
         set_trouble(s, NULL);
         return;
@@ -117,7 +114,6 @@ static void on_look(const char *error, void *arg)
 static void count_outcome(struct stats *stats, const struct batch *b, const struct store_outcome *o)
 {
     static struct diag_limit limit;
-    uint64_t suppressed;
     if (o->failure != NULL) {
         if (o->failure->stored == STORED_UNKNOWN)
             stats->unknown += b->count;
@@ -126,10 +122,10 @@ static void count_outcome(struct stats *stats, const struct batch *b, const stru
     stats->accepted += b->count - o->duplicates;
     stats->duplicates += o->duplicates;
     stats->gaps += (uint64_t)o->gap;
-    if (o->gap > 0 && diag_allow(&limit, &suppressed))
-        diag_warn("producer %s: %" PRId64 " sequence numbers before %" PRId64
-                  " never came (%" PRIu64 " such warnings suppressed)",
-                  b->producer.id, o->gap, b->producer.first, suppressed);
+    if (o->gap > 0)
+        diag_warn_limited(&limit,
+                          "producer %s: %" PRId64 " sequence numbers before %" PRId64 " never came",
+                          b->producer.id, o->gap, b->producer.first);
 }
 
 /* Finishes a command: the batch that carries it, and those that were gathered into it. */
@@ -167,7 +163,8 @@ static void finish_refused(struct batch *b, const struct redis_reply *reply)
     struct span text = reply_span(reply);
     const char *tail = memmem(text.p, text.n, " script: ", 9);
     int n = (int)(tail != NULL ? tail - text.p : (ptrdiff_t)text.n);
-    failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch: %.*s", n, text.p);
+    failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch for stream %.100s: %.*s",
+                            b->store->config.stream, n, text.p);
     set_trouble(b->store, f.text);
     finish_failed(b, &f);
 }
@@ -445,10 +442,8 @@ static void on_failed(const char *why, void *arg)
 {
     static struct diag_limit limit;
     struct store *s = arg;
-    uint64_t suppressed;
     set_down(s, why);
-    if (diag_allow(&limit, &suppressed))
-        diag_warn("%s: trying again", s->trouble);
+    diag_warn_limited(&limit, "%s: trying again", s->trouble);
 }
 
 const char *store_trouble(const struct store *s)

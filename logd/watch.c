@@ -68,9 +68,7 @@ static struct span config_value(const struct redis_reply *reply)
 #define WARN_LIMITED(...)                                                                          \
     do {                                                                                           \
         static struct diag_limit limit;                                                            \
-        uint64_t suppressed;                                                                       \
-        if (diag_allow(&limit, &suppressed))                                                       \
-            diag_warn(__VA_ARGS__);                                                                \
+        diag_warn_limited(&limit, __VA_ARGS__);                                                    \
     } while (0)
 
 static void on_appendonly(const struct redis_reply *reply, void *arg)

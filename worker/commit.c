@@ -56,16 +56,15 @@ static void on_acknowledged(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
-    uint64_t more;
 
     c->unanswered--;
     if (c->freeing)
         return;
     if (reply == NULL || reply_type(reply) == REPLY_ERROR)
         ask_for_replay(c);
-    if (reply != NULL && reply_type(reply) == REPLY_ERROR && diag_allow(&limit, &more))
-        diag_warn("Redis refused to acknowledge entries: %.*s", (int)reply_span(reply).n,
-                  reply_span(reply).p);
+    if (reply != NULL && reply_type(reply) == REPLY_ERROR)
+        diag_warn_limited(&limit, "Redis refused to acknowledge entries: %.*s",
+                          (int)reply_span(reply).n, reply_span(reply).p);
     c->events.changed(c->arg);
 }
 
@@ -121,14 +120,13 @@ static void drop(struct committer *c)
 static void say_stuck(struct committer *c, const char *what)
 {
     static struct diag_limit limit;
-    uint64_t more;
 
     c->stats->write_errors++;
     snprintf(c->stuck, sizeof(c->stuck), "%s", strerror(errno));
-    if (diag_allow(&limit, &more))
-        diag_error("cannot %s %s or its state file: %s; entries wait in Redis, and it is tried "
-                   "again every second",
-                   what, c->config->output, c->stuck);
+    diag_error_limited(&limit,
+                       "cannot %s %s or its state file: %s; entries wait in Redis, and it is tried "
+                       "again every second",
+                       what, c->config->output, c->stuck);
 }
 
 /* True when the batch is in the log. */
@@ -151,7 +149,6 @@ static void on_moved(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
-    uint64_t more;
 
     c->moving = false;
     if (c->freeing)
@@ -166,9 +163,9 @@ static void on_moved(const struct redis_reply *reply, void *arg)
         return;
     }
     if (reply_type(reply) == REPLY_ERROR) {
-        if (diag_allow(&limit, &more))
-            diag_error("cannot move a malformed entry to %s: %.*s; it is tried again every second",
-                       c->config->dead_key, (int)reply_span(reply).n, reply_span(reply).p);
+        diag_error_limited(
+            &limit, "cannot move a malformed entry to %s: %.*s; it is tried again every second",
+            c->config->dead_key, (int)reply_span(reply).n, reply_span(reply).p);
         wait_and_retry(c);
         return;
     }

@@ -37,6 +37,8 @@ static bool parse_fsync(const char *value, int64_t *ms)
     errno = 0;
     seconds = strtol(value, &end, 10);
     *ms = seconds * 1000;
+    if (*end == 's')
+        end++;
     return errno == 0 && *value >= '1' && *value <= '9' && *end == '\0' && seconds <= 86400;
 }
 
@@ -44,7 +46,8 @@ static const char *check_fsync(const char *value)
 {
     int64_t ms;
 
-    return parse_fsync(value, &ms) ? NULL : "give never, batch, or a number of seconds up to 86400";
+    return parse_fsync(value, &ms) ? NULL
+                                   : "give never, batch, or a number of seconds from 1 to 86400";
 }
 
 static const struct option_spec specs[] = {
@@ -54,7 +57,8 @@ static const struct option_spec specs[] = {
      .target = &redis,
      .default_text = "redis://127.0.0.1:6379",
      .metavar = "URL",
-     .help = "where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB] or unix:///PATH"},
+     .help = "where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB]\nor "
+             "unix://[USER:PASSWORD@]/PATH[?db=N]; percent-encoded"},
     {.name = "stream",
      .letter = 's',
      .type = OPTION_STRING,
@@ -146,7 +150,7 @@ static void derive(struct config *c)
     char err[256];
 
     if (!redis_url_parse(&c->redis, redis, err, sizeof(err)))
-        diag_die(EXIT_USAGE, "--redis: %s", err);
+        diag_die(EXIT_USAGE, "--redis (or LOGWORKER_REDIS): %s", err);
     c->level = level_parse(level, strlen(level));
     parse_fsync(fsync_text, &c->fsync_interval_ms);
     c->fsync_batch = c->fsync_interval_ms < 0;

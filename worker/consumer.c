@@ -79,13 +79,12 @@ static void pause_reading(struct consumer *c)
 static void refused(struct consumer *c, const char *what, const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-    uint64_t more;
 
     /* The group is gone with the data; the set-up makes it again, and tells if the data are others.
      */
-    if (!reply_is_error(reply, "NOGROUP") && diag_allow(&limit, &more))
-        diag_error("Redis refused %s: %.*s; it is tried again", what, (int)reply_span(reply).n,
-                   reply_span(reply).p);
+    if (!reply_is_error(reply, "NOGROUP"))
+        diag_error_limited(&limit, "Redis refused %s: %.*s; it is tried again", what,
+                           (int)reply_span(reply).n, reply_span(reply).p);
     pause_reading(c);
 }
 
@@ -316,10 +315,9 @@ static void on_down(const char *why, void *arg)
 {
     static struct diag_limit limit;
     struct consumer *c = arg;
-    uint64_t more;
 
-    if (diag_allow(&limit, &more))
-        diag_warn("the connection to Redis at %s broke: %s", c->config->redis.shown, why);
+    diag_warn_limited(&limit, "the connection to Redis at %s broke: %s", c->config->redis.shown,
+                      why);
     set_phase(c, PHASE_DOWN);
     commit_stale(c->committer);
     drop_read_ahead(c);
@@ -330,11 +328,9 @@ static void on_failed(const char *why, void *arg)
 {
     static struct diag_limit limit;
     struct consumer *c = arg;
-    uint64_t more;
 
-    if (diag_allow(&limit, &more))
-        diag_warn("cannot connect to Redis at %s: %s; it is tried again", c->config->redis.shown,
-                  why);
+    diag_warn_limited(&limit, "cannot connect to Redis at %s: %s; it is tried again",
+                      c->config->redis.shown, why);
 }
 
 /* ---- the committer ---- */

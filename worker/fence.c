@@ -11,12 +11,13 @@
 static void warn_refused(const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-    uint64_t more;
 
-    if (reply != NULL && reply_type(reply) == REPLY_ERROR && diag_allow(&limit, &more))
-        diag_warn("Redis does not let earlier connections of this worker be closed (%.*s): should "
-                  "the network delay one, entries can be lost; see REDIS in logworker(8)",
-                  (int)reply_span(reply).n, reply_span(reply).p);
+    if (reply != NULL && reply_type(reply) == REPLY_ERROR)
+        diag_warn_limited(
+            &limit,
+            "Redis does not let earlier connections of this worker be closed (%.*s): should "
+            "the network delay one, entries can be lost; see REDIS in logworker(8)",
+            (int)reply_span(reply).n, reply_span(reply).p);
 }
 
 /* A name may hold no spaces, so it is a hash: FNV-1a of all three, 64 bits. */

@@ -105,15 +105,13 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
 {
     static struct diag_limit limit;
     struct worker *w = arg;
-    uint64_t more;
 
     (void)fd;
     (void)what;
     if (writer_sync(&w->writer))
         return;
     w->stats.write_errors++;
-    if (diag_allow(&limit, &more))
-        diag_error("cannot fsync %s: %s", w->config.output, strerror(errno));
+    diag_error_limited(&limit, "cannot fsync %s: %s", w->config.output, strerror(errno));
 }
 
 static void on_hup(evutil_socket_t number, short what, void *arg)

@@ -311,12 +311,11 @@ static void follow_size(struct writer *w, const struct buf *lines, const struct 
     static struct diag_limit limit;
     size_t at = w->done + w->written;
     const char *end = at == 0 ? NULL : memrchr(lines->data, '\n', at);
-    uint64_t more;
 
-    if (diag_allow(&limit, &more))
-        diag_warn("%s has %jd bytes, not %" PRId64 ": somebody else %s it; lines go to its end",
-                  w->path, (intmax_t)st->st_size, w->base + (int64_t)w->written,
-                  st->st_size < w->base ? "truncated" : "wrote to");
+    diag_warn_limited(&limit,
+                      "%s has %jd bytes, not %" PRId64 ": somebody else %s it; lines go to its end",
+                      w->path, (intmax_t)st->st_size, w->base + (int64_t)w->written,
+                      st->st_size < w->base ? "truncated" : "wrote to");
     w->done = end == NULL ? 0 : (size_t)(end + 1 - lines->data);
     rebase(w, st);
 }
@@ -339,11 +338,9 @@ static bool remake_state(struct writer *w)
     static struct diag_limit limit;
     struct state fresh;
     char err[PATH_MAX + 200];
-    uint64_t more;
 
     if (!state_open(&fresh, w->state_path, err, sizeof(err))) {
-        if (diag_allow(&limit, &more))
-            diag_warn("the state file was removed or replaced, and %s", err);
+        diag_warn_limited(&limit, "the state file was removed or replaced, and %s", err);
         errno = EBUSY;
         return false;
     }

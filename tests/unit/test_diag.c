@@ -234,33 +234,73 @@ static void test_die_ends(void **state)
     assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
 }
 
+static void warn(struct diag_limit *limit, int number)
+{
+    errno = ENOSPC;
+    diag_warn_limited(limit, "flood %d: %m", number);
+    assert_int_equal(errno, ENOSPC);
+}
+
 static void test_limit(void **state)
 {
-    static struct diag_limit limit;
-    uint64_t suppressed = 99;
+    static struct diag_limit limit, other;
 
     (void)state;
-    assert_true(diag_allow(&limit, &suppressed));
-    assert_int_equal(suppressed, 0);
-    for (int i = 0; i < 5; i++)
-        assert_false(diag_allow(&limit, &suppressed));
+    begin_capture();
+    for (int i = 0; i < 6; i++)
+        warn(&limit, i);
+    warn(&other, 6);
     limit.next_ms -= 10001; /* ten seconds later */
-    assert_true(diag_allow(&limit, &suppressed));
-    assert_int_equal(suppressed, 5);
-    assert_false(diag_allow(&limit, &suppressed));
+    warn(&limit, 7);
+    warn(&limit, 8);
     limit.next_ms -= 10001;
-    assert_true(diag_allow(&limit, &suppressed));
-    assert_int_equal(suppressed, 1);
+    diag_error_limited(&limit, "the end");
+    limit.next_ms -= 10001;
+    diag_error_limited(&limit, "really");
+    assert_string_equal(
+        end_capture(),
+        "logd: warning: flood 0: No space left on device\n"
+        "logd: warning: flood 6: No space left on device\n"
+        "logd: warning: flood 7: No space left on device (5 more since the last such line)\n"
+        "logd: error: the end (1 more since the last such line)\n"
+        "logd: error: really\n");
+}
+
+/* A log or a socket got the number 2, and the diagnostics went into it. */
+static void test_standard_descriptors_are_open(void **state)
+{
+    int status, pid;
+
+    (void)state;
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        for (int fd = 0; fd < 3; fd++)
+            close(fd);
+        diag_init("logd");
+        for (int fd = 0; fd < 3; fd++)
+            if (fcntl(fd, F_GETFD) < 0)
+                _exit(1);
+        _exit(open("/dev/null", O_RDONLY) > 2 ? 0 : 2);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_severities), cmocka_unit_test(test_control_characters),
-        cmocka_unit_test(test_long_text),  cmocka_unit_test(test_errno_is_kept),
-        cmocka_unit_test(test_die),        cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_full_pipe),  cmocka_unit_test(test_cut_line),
-        cmocka_unit_test(test_die_waits),  cmocka_unit_test(test_die_ends),
+        cmocka_unit_test(test_severities),
+        cmocka_unit_test(test_control_characters),
+        cmocka_unit_test(test_long_text),
+        cmocka_unit_test(test_errno_is_kept),
+        cmocka_unit_test(test_die),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_standard_descriptors_are_open),
+        cmocka_unit_test(test_full_pipe),
+        cmocka_unit_test(test_cut_line),
+        cmocka_unit_test(test_die_waits),
+        cmocka_unit_test(test_die_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
