@@ -21,7 +21,8 @@
 
 #define QUEUE_MIN 64 /* a power of two, as every capacity of the queue */
 #define NO_TIMER  (-1)
-#define SETUP_MAX 3 /* AUTH, SELECT, PING */
+#define SETUP_MAX 3    /* AUTH, SELECT, PING */
+#define STABLE_MS 1000 /* a link that was ready for so long was not ended for being there */
 
 enum link_state {
     LINK_WAITING,    /* no connection; the timer starts the next attempt */
@@ -51,6 +52,7 @@ struct redis_link {
     struct event *timer;          /* meaning: see link_state */
     bool timer_set;               /* LINK_READY: the timer is running */
     bool was_ready;               /* LINK_BROKEN: `down` follows, not `failed` */
+    int64_t ready_ms;             /* when it became ready last */
     int64_t backoff_ms;           /* before the next attempt, without the jitter */
     unsigned busy;                /* user callbacks on the stack */
     char why[256];                /* why the connection broke */
@@ -184,6 +186,8 @@ static void clear_up(struct redis_link *link)
     enter_callback(link);
     drop_connection(link);
     fail_pending(link);
+    if (link->was_ready && monotonic_now_ms() - link->ready_ms >= STABLE_MS)
+        link->backoff_ms = link->config.backoff_min_ms;
     if (link->state != LINK_FREED) {
         set_state(link, LINK_WAITING, next_backoff(link));
         if (link->was_ready)
@@ -198,7 +202,7 @@ static void clear_up(struct redis_link *link)
 
 static void become_ready(struct redis_link *link)
 {
-    link->backoff_ms = link->config.backoff_min_ms;
+    link->ready_ms = monotonic_now_ms();
     set_state(link, LINK_READY, NO_TIMER);
     enter_callback(link);
     link->events.ready(link->arg);

@@ -63,8 +63,8 @@ struct redis_link_config {
     /* The oldest unanswered command may be this old; then the connection is given up. For blocking
      * commands it must be larger than their own timeout. */
     int64_t reply_timeout_ms;
-    /* Between attempts: begins with the least, doubles, and begins again once the link was ready.
-     * Up to half of each wait is taken off at random. */
+    /* Between attempts: begins with the least, doubles, and begins again after a link that was
+     * ready for a second. Up to half of each wait is taken off at random. */
     int64_t backoff_min_ms, backoff_max_ms;
 };
 

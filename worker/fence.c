@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/util.h>
+
 #include "common/diag.h"
 #include "common/resp.h"
 
@@ -20,10 +22,11 @@ static void warn_refused(const struct redis_reply *reply)
             (int)reply_span(reply).n, reply_span(reply).p);
 }
 
-/* A name may hold no spaces, so it is a hash: FNV-1a of all three, 64 bits. */
-static void make_name(char name[FENCE_NAME_MAX], const struct config *config)
+/* A name may hold no spaces, so it is a hash, FNV-1a of all three, 64 bits, and then a random
+ * number that is this process's. */
+static void make_name(struct fence *f)
 {
-    const char *parts[] = {config->stream, config->group, config->consumer};
+    const char *parts[] = {f->config->stream, f->config->group, f->config->consumer};
     uint64_t hash = 0xcbf29ce484222325u;
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
@@ -32,7 +35,10 @@ static void make_name(char name[FENCE_NAME_MAX], const struct config *config)
             if (*c == '\0')
                 break;
         }
-    snprintf(name, FENCE_NAME_MAX, "logworker-%016" PRIx64, hash);
+    while (f->instance == 0)
+        evutil_secure_rng_get_bytes(&f->instance, sizeof(f->instance));
+    f->shared = (size_t)snprintf(f->name, sizeof(f->name), "logworker-%016" PRIx64 "-", hash);
+    snprintf(f->name + f->shared, sizeof(f->name) - f->shared, "%08" PRIx32, f->instance);
 }
 
 static bool send_words(struct redis_link *link, const char *const *words, size_t count,
@@ -62,16 +68,46 @@ static void on_id(const struct redis_reply *reply, void *arg)
     warn_refused(reply);
 }
 
-/* A line of CLIENT LIST: "id=7 addr=… name=… …". The name ends with a space. */
+/* What follows " key=" in a line of CLIENT LIST, which is like "id=7 addr=… name=… …". */
+static struct span field(const char *line, size_t n, const char *key)
+{
+    size_t length = strlen(key);
+    const char *at = memmem(line, n, key, length), *end;
+
+    if (at == NULL)
+        return (struct span){NULL, 0};
+    at += length;
+    end = memchr(at, ' ', (size_t)(line + n - at));
+    return (struct span){at, (size_t)((end != NULL ? end : line + n) - at)};
+}
+
+/* Another process of the same consumer lives. */
+static void warn_rival(const struct fence *f, const char *line, size_t n)
+{
+    static struct diag_limit limit;
+    struct span addr = field(line, n, " addr=");
+
+    diag_warn_limited(&limit,
+                      "another logworker, connected from %.*s, is consumer \"%.100s\" of group "
+                      "\"%.100s\" too: each takes the other's entries, and lines stand twice; give "
+                      "one of them another --consumer",
+                      (int)addr.n, addr.p, f->config->consumer, f->config->group);
+}
+
+/* Whether the line is of another connection of this consumer. */
 static bool is_other(const struct fence *f, const char *line, size_t n, int64_t *id)
 {
-    char wanted[FENCE_NAME_MAX + 8];
-    int length = snprintf(wanted, sizeof(wanted), " name=%s ", f->name);
+    struct span name = field(line, n, " name=");
 
-    if (n < 4 || memcmp(line, "id=", 3) != 0 || memmem(line, n, wanted, (size_t)length) == NULL)
+    if (n < 4 || memcmp(line, "id=", 3) != 0 || name.n <= f->shared ||
+        memcmp(name.p, f->name, f->shared) != 0)
         return false;
     *id = strtoll(line + 3, NULL, 10);
-    return *id != f->own;
+    if (*id == f->own)
+        return false;
+    if (f->again && (name.n != strlen(f->name) || memcmp(name.p, f->name, name.n) != 0))
+        warn_rival(f, line, n);
+    return true;
 }
 
 static bool close_others(struct fence *f, struct span list)
@@ -105,6 +141,7 @@ static void on_list(const struct redis_reply *reply, void *arg)
     warn_refused(reply);
     if (ok && f->own > 0 && reply_type(reply) == REPLY_STRING)
         ok = close_others(f, reply_span(reply));
+    f->again = f->again || ok;
     f->done(ok, f->arg);
 }
 
@@ -115,8 +152,12 @@ bool fence_send(struct fence *f, struct redis_link *link, const struct config *c
     static const char *const ask_list[] = {"CLIENT", "LIST", "TYPE", "normal"};
     const char *set_name[] = {"CLIENT", "SETNAME", f->name};
 
-    *f = (struct fence){.link = link, .done = done, .arg = arg};
-    make_name(f->name, config);
+    f->link = link;
+    f->config = config;
+    f->done = done;
+    f->arg = arg;
+    f->own = 0;
+    make_name(f);
     return send_words(link, set_name, 3, on_checked, NULL) &&
            send_words(link, ask_id, 2, on_id, f) && send_words(link, ask_list, 4, on_list, f);
 }

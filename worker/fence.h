@@ -2,24 +2,34 @@
 #ifndef WORKER_FENCE_H
 #define WORKER_FENCE_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "common/redis-link.h"
 #include "worker/config.h"
 
-#define FENCE_NAME_MAX 32
+#define FENCE_NAME_MAX 48
 
 /* One for a link, zero-initialised; lives as long as the link. */
 struct fence {
     struct redis_link *link;
     void (*done)(bool ok, void *arg);
     void *arg;
+    const struct config *config;
     char name[FENCE_NAME_MAX];
-    int64_t own; /* id of this connection; 0: not known */
+    size_t shared;     /* bytes of the name that all workers of this consumer have in common */
+    uint32_t instance; /* the rest of it: this process; 0: not chosen yet */
+    int64_t own;       /* id of this connection; 0: not known */
+    bool again;        /* this process was connected before */
 };
 
 /* Gives the connection the name that belongs to stream, group and consumer, and has Redis close all
  * others of that name. A read that an earlier connection sent, and that the network still holds,
  * would else mark entries as delivered to this consumer after the replay has passed them by; a
  * later commit covers them, and they would be lost.
+ *
+ * When this process was connected before, and finds a connection of another process of that name,
+ * both are alive: it warns, since the two fight for the same entries.
  *
  * `done` runs once, with ok false when the connection broke or memory ran out; what is sent after
  * that is executed after the others were closed. An account that may not do it is warned about, and

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -526,3 +527,15 @@ def test_counters_keep_their_law_through_kills_of_redis(box):
     # A batch that was committed, but not acknowledged in time, is read again, and counted as skipped.
     assert n["records_filtered"] >= 1200
     assert numbers(worker) == [i * 300 + 200 + k for i in range(6) for k in range(100)]
+
+
+def test_two_workers_of_one_consumer(box, redis):
+    """They closed each other's connection 25 times a second, and said nothing of why."""
+    begin = time.monotonic()
+    workers = [box.worker(redis, name=f"worker{i}", output=box.path(f"{i}.log")) for i in range(2)]
+    wait_until(lambda: re.search(r"another logworker, connected from \S+, is consumer \"\S+\" of group \"logworkers\" too: .* --consumer",
+                                 "".join(w.stderr() for w in workers)), "a warning")
+    again = lambda: sum(w.stderr().count("connected to Redis again") for w in workers)
+    wait_until(lambda: again() >= 10, "ten more connections")
+    # Of each worker's pauses of 50 ms and its doubles, half at least.
+    assert time.monotonic() - begin > 0.7
