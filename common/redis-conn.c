@@ -17,6 +17,7 @@
 #include <event2/event.h>
 
 #include "common/diag.h"
+#include "common/timestamp.h"
 
 #define SHORT_MAX 64 /* longer than any command without arguments */
 
@@ -27,6 +28,7 @@ struct redis_conn {
     void *arg;         /* of the events */
     size_t unanswered; /* commands without a reply */
     bool unasked;      /* there was a reply too many */
+    int64_t read_ms;   /* monotonic time of the last read; 0: none */
 };
 
 /* ---- replies ---- */
@@ -101,9 +103,14 @@ struct adapter {
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
+    redisAsyncContext *ac = ((struct adapter *)arg)->ac;
+    struct redis_conn *conn = ac->data;
+
     (void)fd;
     (void)what;
-    redisAsyncHandleRead(((struct adapter *)arg)->ac);
+    if (conn != NULL)
+        conn->read_ms = monotonic_now_ms();
+    redisAsyncHandleRead(ac);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
@@ -392,6 +399,11 @@ bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n)
         return false;
     conn->unanswered++;
     return true;
+}
+
+int64_t redis_conn_read_ms(const struct redis_conn *conn)
+{
+    return conn->read_ms;
 }
 
 void redis_conn_close(struct redis_conn *conn)

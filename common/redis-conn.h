@@ -33,6 +33,9 @@ struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_u
  * out of memory: the connection is then of no further use. */
 bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n);
 
+/* When bytes came last, on the monotonic clock; 0: never. */
+int64_t redis_conn_read_ms(const struct redis_conn *conn);
+
 /* No event runs any more, whatever is unanswered stays so. */
 void redis_conn_close(struct redis_conn *conn);
 

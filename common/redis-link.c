@@ -333,12 +333,15 @@ static void start_attempt(struct redis_link *link)
 /* Runs once in reply_timeout_ms at most, not for each command. */
 static void watch_oldest(struct redis_link *link)
 {
-    int64_t left;
+    int64_t left, since;
 
     link->timer_set = false;
     if (link->count == 0)
         return;
-    left = link->queue[link->first].sent_ms + link->config.reply_timeout_ms - monotonic_now_ms();
+    since = link->queue[link->first].sent_ms;
+    if (redis_conn_read_ms(link->conn) > since)
+        since = redis_conn_read_ms(link->conn);
+    left = since + link->config.reply_timeout_ms - monotonic_now_ms();
     if (left <= 0) {
         give_up(link, "no reply within %" PRId64 " ms", link->config.reply_timeout_ms);
         return;

@@ -60,8 +60,9 @@ struct redis_link_events {
 struct redis_link_config {
     const struct redis_url *url; /* borrowed for the link's life */
     int64_t connect_timeout_ms;  /* for a whole attempt: connect, AUTH, SELECT and PING */
-    /* The oldest unanswered command may be this old; then the connection is given up. For blocking
-     * commands it must be larger than their own timeout. */
+    /* For so long the oldest unanswered command may wait for bytes; then the connection is given
+     * up. A long reply on a slow network counts from its last byte. For blocking commands it must
+     * be larger than their own timeout. */
     int64_t reply_timeout_ms;
     /* Between attempts: begins with the least, doubles, and begins again after a link that was
      * ready for a second. Up to half of each wait is taken off at random. */

@@ -12,7 +12,8 @@
 /* hiredis 0.14.1 leaves the last byte of sun_path unset: the path must end one byte earlier. */
 #define PATH_LIMIT (sizeof(((struct sockaddr_un *)0)->sun_path) - 2)
 #define LOOKS_LIKE                                                                                 \
-    "a Redis URL looks like redis://[USER:PASSWORD@]HOST[:PORT][/DB] or unix://[USER:PASSWORD@]/PATH[?db=N]"
+    "a Redis URL looks like redis://[USER:PASSWORD@]HOST[:PORT][/DB] or "                          \
+    "unix://[USER:PASSWORD@]/PATH[?db=N]"
 
 struct parse {
     struct redis_url *url;

@@ -2,6 +2,7 @@
 #include "client-internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 /* All clients, and how often this process was forked from its first ancestor that has the library.
  * The list is for the fork handlers. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static sigset_t held_mask; /* of the thread that holds it */
 static logclient_t *registry;
 _Atomic unsigned lc_fork_generation;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -89,14 +91,21 @@ static int start(logclient_t *c)
 
 /* ---- fork ---- */
 
+/* Without signals: a handler that forks would wait for its own thread. */
 void lc_hold_forks(void)
 {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_mutex_lock(&registry_lock);
+    held_mask = old;
 }
 
 void lc_allow_forks(void)
 {
+    sigset_t old = held_mask;
     pthread_mutex_unlock(&registry_lock);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static void before_fork(void)
@@ -130,6 +139,7 @@ static void after_fork_in_child(void)
         c->name[0] = '\0';
     }
     pthread_mutex_init(&registry_lock, NULL);
+    pthread_sigmask(SIG_SETMASK, &held_mask, NULL);
     default_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 }
 

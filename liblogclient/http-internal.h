@@ -17,6 +17,7 @@ struct lc_http_answer {
     const char *error;      /* with status 0: a sentence */
     const char *body;       /* NUL-terminated, at most 64 KiB; "" when there is none */
     int64_t retry_after_ms; /* -1: none given */
+    bool late;              /* with status 0: the request was not done in time */
 };
 
 struct lc_http_request {

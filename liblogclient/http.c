@@ -41,12 +41,19 @@ struct lc_http {
     char body[ANSWER_MAX + 1];
 };
 
+/* Whether something lies behind the answer: it would be taken for the next one. */
+static bool has_more(const struct lc_http *http)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(http->connection);
+    return evbuffer_get_length(bufferevent_get_input(bev)) > 0;
+}
+
 static void complete(struct lc_http *http)
 {
     if (!http->pending)
         return;
     http->pending = false;
-    http->broken = http->answer.status == 0;
+    http->broken = http->answer.status == 0 || has_more(http);
     event_del(http->timer);
     event_active(http->completion, EV_TIMEOUT, 1);
 }
@@ -139,6 +146,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 {
     struct lc_http *http = arg;
     (void)fd, (void)what;
+    http->answer.late = !http->connecting;
     fail(http, http->connecting ? "no connection in time" : "no answer in time", "");
 }
 
@@ -168,18 +176,23 @@ static void discard_dns_log(int warning, const char *text)
     (void)warning, (void)text;
 }
 
-/* A resolver that reads the system's files and doesn't keep the loop alive. */
+/* A resolver that doesn't keep the loop alive. */
 static struct evdns_base *new_dns(struct event_base *base)
 {
     /* For the whole process, but for evdns only, which would print to standard error. */
     evdns_set_log_fn(discard_dns_log);
-    struct evdns_base *dns = evdns_base_new(base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-    if (dns == NULL)
-        return NULL;
+    return evdns_base_new(base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+}
+
+/* Before each connection: the network may have come, or changed, since the last. */
+static void read_system_files(struct evdns_base *dns)
+{
+    evdns_base_clear_nameservers_and_suspend(dns);
+    evdns_base_clear_host_addresses(dns);
     /* Without resolv.conf evdns asks 127.0.0.1, as resolv.conf(5) says. */
     evdns_base_resolv_conf_parse(dns, DNS_OPTIONS_ALL & ~DNS_OPTION_HOSTSFILE, "/etc/resolv.conf");
     evdns_base_load_hosts(dns, "/etc/hosts");
-    return dns;
+    evdns_base_resume(dns);
 }
 
 static bool connect_to(struct lc_http *http, const struct lc_url *url)
@@ -190,6 +203,8 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
     bool address = is_address(url->host);
     if (!address && http->dns == NULL)
         http->dns = new_dns(http->base);
+    if (!address && http->dns != NULL)
+        read_system_files(http->dns);
     http->connection = evhttp_connection_base_new(http->base, address ? NULL : http->dns, url->host,
                                                   (unsigned short)url->port);
     if (http->connection == NULL) {

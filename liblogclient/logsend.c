@@ -125,7 +125,7 @@ static const struct options_program program = {
 };
 
 static volatile sig_atomic_t interrupted;
-static bool stuck;          /* the queue stayed full: nothing more is read */
+static bool stuck;                  /* the queue stayed full: nothing more is read */
 static _Atomic bool progress_shown; /* and the cursor stands behind it */
 
 static void on_signal(int number)

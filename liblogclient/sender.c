@@ -23,7 +23,7 @@
 #define POLL_MAX_MS        20
 #define STUCK_AFTER_MS     10000 /* nobody takes so long to write a record */
 #define RETRY_AFTER_MAX_MS 300000
-#define STACK_BYTES        (512 * 1024)
+#define STACK_BYTES        (512 * 1024) /* at least */
 
 enum state {
     STATE_READY,   /* nothing under way; the poll timer or the wake event leads on */
@@ -167,6 +167,9 @@ static void on_failure(struct lc_sender *s, const struct lc_http_answer *answer)
         memcpy(s->reported, text, sizeof(text));
         lc_report(s->client, LOGCLIENT_UNREACHABLE, text);
     }
+    /* A network that is too slow for the batch would be so each time. */
+    if ((answer->late || answer->status == 408) && s->batch.count > 1)
+        s->source->max_records = s->batch.count / 2;
     s->failures++;
     atomic_fetch_add(&s->client->count.retries, 1);
     s->url = (s->url + 1) % s->url_count;
@@ -383,10 +386,13 @@ static int start_thread(struct lc_sender *s)
 {
     sigset_t all, old;
     pthread_attr_t attr;
+    size_t stack;
     int error = pthread_attr_init(&attr);
     if (error != 0)
         return error;
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    /* The C library takes the program's thread-local variables out of it, too. */
+    if (pthread_attr_getstacksize(&attr, &stack) == 0 && stack < STACK_BYTES)
+        pthread_attr_setstacksize(&attr, STACK_BYTES);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     error = pthread_create(&s->client->thread, &attr, run, s);

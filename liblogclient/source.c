@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -127,6 +128,18 @@ static bool search(struct lc_sources *all, char name[LC_RING_NAME_MAX], enum lc_
     return !adoption.failed || *found != LC_ADOPT_NONE;
 }
 
+/* Someone else has removed the own ring's file, as systemd may do to one in /dev/shm. */
+static void check_own_file(logclient_t *c)
+{
+    struct stat st;
+    if (c->name[0] == '\0' || (fstat(c->ring.fd, &st) == 0 && st.st_nlink > 0) ||
+        atomic_exchange(&c->count.fallback, 1) != 0)
+        return;
+    lc_report(c, LOGCLIENT_RING_FALLBACK,
+              "the ring file was removed, or its descriptor closed: what is queued is in memory "
+              "only");
+}
+
 static void on_search(evutil_socket_t fd, short what, void *arg)
 {
     struct lc_sources *all = arg;
@@ -134,6 +147,7 @@ static void on_search(evutil_socket_t fd, short what, void *arg)
     char name[LC_RING_NAME_MAX];
     (void)fd, (void)what;
     search_in(all, SEARCH_EVERY_MS);
+    check_own_file(all->client);
     if (all->adopted_count == LC_ADOPTED_MAX)
         return;
     lc_hold_forks();

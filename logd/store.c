@@ -311,7 +311,9 @@ static void set_full(const struct store *s, struct failure *f)
 bool store_open(struct store *s, struct failure *f)
 {
     if (!redis_link_ready(s->link)) {
-        failure_set_unavailable(f, STORED_NOTHING, "%s; try again later", s->trouble);
+        failure_set_unavailable(f, STORED_NOTHING, "%s; try again later",
+                                s->trouble[0] != '\0' ? s->trouble
+                                                      : "the connection to Redis has just broken");
         return false;
     }
     if (s->config.stats->in_flight_bytes >= s->config.max_in_flight) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -429,6 +430,42 @@ static void run_daemon(char **arg)
     printf("flushed: %d\n", (int)logclient_flush(NULL, 5000));
 }
 
+static volatile sig_atomic_t in_first_call;
+
+static void on_fork_signal(int number)
+{
+    (void)number;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+        _exit(73);
+}
+
+/* Takes the place of the C library's: the signal comes while the library makes its client. */
+int eventfd(unsigned value, int flags);
+int eventfd(unsigned value, int flags)
+{
+    if (in_first_call)
+        raise(SIGUSR1);
+    return (int)syscall(SYS_eventfd2, value, flags);
+}
+
+/* A handler forks, and does nothing else, in the midst of the first call. */
+static void run_fork_in_handler(char **arg)
+{
+    (void)arg;
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_fork_signal}, NULL);
+    in_first_call = 1;
+    log_one("first", 0);
+    in_first_call = 0;
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    if (sigismember(&blocked, SIGUSR1) || sigismember(&blocked, SIGTERM))
+        _exit(72);
+    flush();
+}
+
 /* A program without standard descriptors, which writes to them all the same. */
 static void run_closed(char **arg)
 {
@@ -472,6 +509,7 @@ static const struct {
     {"return", run_return, 1},
     {"daemon", run_daemon, 2},
     {"closed", run_closed, 0},
+    {"fork-in-handler", run_fork_in_handler, 0},
 };
 
 int main(int argc, char **argv)

@@ -479,6 +479,16 @@ def test_slow_answer_is_given_up_and_repeated(box):
         assert [m for _, m in fake.stored()] == [f"p-0-{n}" for n in range(100)]
 
 
+def test_bytes_behind_an_answer_are_no_answer(box):
+    """They were taken for the answer to the next batch, which then was lost."""
+    def script(q, n):
+        return ok(q) + ok(q) if n == 0 else None if n == 1 else ok(q)
+    with FakeLogd(script) as fake:
+        stats, _ = run(box, fake, 2, "--set", "batch_records=1")
+        assert stats["delivered"] == 2
+        stored_once(fake, 2)
+
+
 def test_connection_close_after_each_answer(box):
     def script(q, n):
         return answer(200, {"accepted": len(q.records), "duplicates": 0}, ["Connection: close"])

@@ -193,3 +193,38 @@ def test_program_without_standard_descriptors(box, redis, logd, scenario):
     assert len(p.accepted()) == 250
     adopt(box, logd)
     stored_once(redis, p.accepted())
+
+
+def test_handler_that_forks_in_the_first_call(redis, scenario):
+    """The fork waited for a lock that its own thread held."""
+    assert scenario("fork-in-handler", seconds=20).accepted() == ["first-0"]
+    assert messages(redis) == ["first-0"]
+
+
+def test_large_thread_local_storage(box, redis, logd):
+    """It comes out of the stack of the sender's thread: the program crashed, or could not log."""
+    p = box.run("tls", [program("tests/tls"), "10"], env={"LOGCLIENT_URL": logd.url, "LOGCLIENT_RING_DIR": box.ring_dir})
+    assert p.popen.returncode == 0
+    assert messages(redis) == [f"x-{n}" for n in range(10)]
+
+
+def test_network_that_comes_up_after_the_start(box, redis, logd):
+    """resolv.conf and hosts were read once, at the first connection: such a program never delivered anything."""
+    etc = box.path("etc")
+    os.mkdir(etc)
+    for name in ("hosts", "resolv.conf"):
+        box.write(f"etc/{name}", b"")
+    p = box.run("resolver", [program("tests/resolver"), etc, f"http://logd.test:{logd.port}"], 60,
+                env={"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_BACKOFF_MAX_MS": "100"})
+    assert p.popen.returncode == 0, p.stderr()
+    assert messages(redis) == ["delivered"]
+
+
+def test_ring_file_that_is_removed(box, redis, logd):
+    """systemd removes what a user has in /dev/shm: the client says that the promise no longer holds."""
+    producer = box.producer(logd, "--threads", 1, "--records", 10**9, "--rate", 100, "--handle")
+    ring = lambda: [n for n in os.listdir(box.ring_dir) if n.endswith(".ring")]
+    wait_until(ring, "a ring")
+    os.unlink(os.path.join(box.ring_dir, ring()[0]))
+    producer.wait_output("the ring file was removed")
+    producer.kill()
