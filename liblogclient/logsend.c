@@ -13,6 +13,7 @@
 
 #include "client-internal.h"
 #include "common/diag.h"
+#include "common/jsontext.h"
 #include "common/options.h"
 #include "common/record.h"
 #include "common/timestamp.h"
@@ -298,68 +299,83 @@ static void send_operands(logclient_t *client, int count, char **words, bool *fa
     buf_free(&text);
 }
 
-/* Takes a text member, or sets it to `fallback`. False, with a message, when it is of another type
- * or wrong. */
-static bool member(json_t *object, const char *name, const char *fallback,
-                   const char *(*check)(const char *), size_t line)
+/* Checks a text member; when it is missing, adds it to `added` with the text *value, else sets
+ * *value to its text. False, with a message, when it is of another type or wrong. */
+static bool member(const json_t *object, const char *name, const char **value,
+                   const char *(*check)(const char *), struct buf *added, size_t line)
 {
-    json_t *value = json_object_get(object, name);
-    if (value == NULL && json_object_set_new(object, name, json_string(fallback)) == 0)
+    const json_t *found = json_object_get(object, name);
+    if (found == NULL) {
+        buf_printf(added, "\"%s\":", name);
+        jsontext_string(added, *value, strlen(*value));
+        buf_add_char(added, ',');
         return true;
-    if (!json_is_string(value)) {
+    }
+    if (!json_is_string(found)) {
         diag_error("line %zu: \"%s\" must be a string", line, name);
         return false;
     }
-    const char *wrong = check == NULL ? NULL : check(json_string_value(value));
+    *value = json_string_value(found);
+    const char *wrong = check == NULL ? NULL : check(*value);
     if (wrong != NULL)
-        diag_error("line %zu: \"%s\": \"%.60s\" %s", line, name, json_string_value(value), wrong);
+        diag_error("line %zu: \"%s\": \"%.60s\" %s", line, name, *value, wrong);
     return wrong == NULL;
 }
 
-/* Puts a checked object into the ring as it is; logd checks the rest. False with errno. */
-static bool send_object(logclient_t *client, json_t *object)
+/* Puts a checked object into the ring as it was written, behind what was added; logd checks the
+ * rest. False with errno. */
+static bool send_object(logclient_t *client, const char *of, const char *at, struct buf *added,
+                        struct span text, bool empty)
 {
-    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    size_t n = text == NULL ? 0 : strlen(text);
+    const char *members = (const char *)memchr(text.p, '{', text.n) + 1;
+    if (added->len > 0 && empty)
+        added->len--; /* no comma before nothing */
+    struct buf whole = {0};
+    buf_add_char(&whole, '{');
+    buf_add(&whole, added->data, added->len);
+    buf_add(&whole, members, (size_t)(text.p + text.n - members));
     bool sent = false;
-    if (text == NULL)
+    if (whole.failed || added->failed)
         errno = ENOMEM;
-    else if (n > LC_JSON_MAX)
+    else if (whole.len > LC_JSON_MAX)
         errno = EMSGSIZE;
     else
-        sent =
-            send_text(client, json_string_value(json_object_get(object, "service")),
-                      json_string_value(json_object_get(object, "level")), text, n, LC_FLAG_JSON);
+        sent = send_text(client, of, at, whole.data, whole.len, LC_FLAG_JSON);
     int saved = errno;
-    free(text);
+    buf_free(&whole);
     errno = saved;
     return sent;
 }
 
-static void send_json_line(logclient_t *client, const char *text, size_t n, size_t line,
-                           bool *failed)
+static bool send_json_line(logclient_t *client, const char *text, size_t n, size_t line)
 {
     json_error_t error;
-    char now[TIMESTAMP_LEN + 1] = "";
-    json_t *object = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    timestamp_format(timestamp_now_ms(), now);
+    json_t *object = json_loadb(
+        text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     if (object == NULL) {
         diag_error("line %zu: not JSON: %s (column %d); one object a line is wanted", line,
                    error.text, error.column);
-        *failed = true;
-    } else if (!json_is_object(object)) {
-        diag_error("line %zu: not an object; one object a line is wanted", line);
-        *failed = true;
-    } else if (!member(object, "service", service, check_service, line) ||
-               !member(object, "level", level, check_level, line) ||
-               !member(object, "message", "", NULL, line) ||
-               !member(object, "timestamp", now, NULL, line)) {
-        *failed = true;
-    } else if (!send_object(client, object)) {
-        report_unsent(line);
-        *failed = true;
+        return false;
     }
+    char now[TIMESTAMP_LEN + 1] = "";
+    timestamp_format(timestamp_now_ms(), now);
+    const char *of = service, *at = level, *message = "", *timestamp = now;
+    struct buf added = {0};
+    bool good = json_is_object(object);
+    if (!good)
+        diag_error("line %zu: not an object; one object a line is wanted", line);
+    good = good && member(object, "service", &of, check_service, &added, line) &&
+           member(object, "level", &at, check_level, &added, line) &&
+           member(object, "message", &message, NULL, &added, line) &&
+           member(object, "timestamp", &timestamp, NULL, &added, line);
+    if (good && !send_object(client, of, at, &added, (struct span){text, n},
+                             json_object_size(object) == 0)) {
+        report_unsent(line);
+        good = false;
+    }
+    buf_free(&added);
     json_decref(object);
+    return good;
 }
 
 static void send_lines(logclient_t *client, bool *failed)
@@ -372,7 +388,7 @@ static void send_lines(logclient_t *client, bool *failed)
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = '\0';
         if (json && n > 0)
-            send_json_line(client, text, (size_t)n, line, failed);
+            *failed = !send_json_line(client, text, (size_t)n, line) || *failed;
         else if (!json)
             send_message(client, text, (size_t)n, line, failed);
         show_progress(client, false);

@@ -54,6 +54,19 @@ def test_json_lines_keep_every_member(box):
     assert (second["service"], second["level"]) == ("dflt", "error")
 
 
+def test_json_lines_are_sent_as_they_were_written(box):
+    """Numbers were read and written again: 0.1 became 0.10000000000000001, and a large one was refused."""
+    redis = box.redis()
+    logd = box.logd(redis)
+    lines = b' { "price":0.1, "id":1.10,"big":12345678901234567890,"e":1E5}\r\n{}\n{ }\n'
+    status, _, err = logsend(box, logd.url, "-s", "d\u00e9\"f", "--json", stdin=lines)
+    assert (status, err) == (0, "")
+    first, *empty = (dict(e) for e in redis.entries())
+    assert first["fields"].replace(" ", "") == '{"price":0.1,"id":1.10,"big":12345678901234567890,"e":1E5}'
+    assert first["service"] == "d\u00e9\"f"
+    assert [(e["service"], e["level"], e["message"]) for e in empty] == [("d\u00e9\"f", "info", "")] * 2
+
+
 def test_a_bad_json_line_is_named_and_loses_nothing_else(box):
     redis = box.redis()
     logd = box.logd(redis)
