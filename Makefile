@@ -57,7 +57,7 @@ endif
 all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## install what building and testing need (apt-get, through sudo when not root)
 	@sh .ci/deps

@@ -246,8 +246,13 @@ __attribute__((destructor)) static void note_unload(void)
 /* NULL with errno set. */
 static logclient_t *new_default(void)
 {
-    logclient_options_t *options = lc_options_from_environment(NULL, 0);
-    logclient_t *c = options == NULL ? NULL : new_client(options);
+    char why[400];
+    logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
+    if (options == NULL) {
+        lc_report_bad_environment(why);
+        return NULL;
+    }
+    logclient_t *c = new_client(options);
     if (c != NULL)
         atexit(note_exit);
     return c;

@@ -31,6 +31,7 @@ struct logclient_options {
     int64_t exit_timeout_ms;
     int64_t max_message_bytes;
     int64_t adopt;  /* enum lc_switch */
+    int64_t report; /* enum lc_report_to */
     uint32_t wrong; /* bit i: property i has a bad value from the environment */
     logclient_error_cb *error_cb;
     void *error_arg;
@@ -38,6 +39,7 @@ struct logclient_options {
 
 enum lc_on_full { LC_DROP, LC_BLOCK };
 enum lc_switch { LC_OFF, LC_ON };
+enum lc_report_to { LC_REPORT_OFF, LC_STDERR };
 
 /* False, with a sentence in errbuf, when a value from the environment is bad and was not set since.
  */

@@ -23,6 +23,7 @@ struct property {
 };
 
 static const char *const on_full_names[] = {"drop", "block", NULL};
+static const char *const report_names[] = {"off", "stderr", NULL};
 static const char *const switch_names[] = {"off", "on", NULL};
 
 #define FIELD(f) offsetof(struct logclient_options, f)
@@ -58,6 +59,8 @@ static const struct property properties[] = {
      "longer messages are cut"},
     {"adopt", CHOICE, FIELD(adopt), "on", 0, 0, switch_names,
      "deliver the rings that dead processes left in ring_dir"},
+    {"report", CHOICE, FIELD(report), "off", 0, 0, report_names,
+     "stderr: print what the error callback would be told, when there is none"},
 };
 
 #define COUNT (sizeof(properties) / sizeof(properties[0]))

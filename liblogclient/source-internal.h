@@ -61,7 +61,4 @@ void lc_source_release(struct lc_sources *sources, struct lc_source *source, enu
 /* Tells logclient_flush() how far the own ring is done. */
 void lc_publish_progress(logclient_t *client);
 
-/* Calls the error callback, if there is one. */
-void lc_report(logclient_t *client, logclient_status_t status, const char *text);
-
 #endif

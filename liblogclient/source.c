@@ -10,12 +10,6 @@
 
 #define SEARCH_EVERY_MS 2000
 
-void lc_report(logclient_t *c, logclient_status_t status, const char *text)
-{
-    if (c->options->error_cb != NULL)
-        c->options->error_cb(c, status, text, c->options->error_arg);
-}
-
 void lc_publish_progress(logclient_t *c)
 {
     pthread_mutex_lock(&c->lock);

@@ -216,11 +216,17 @@ void http_on_gone(struct http_exchange *x, void (*gone)(void *arg), void *arg)
 /* evhttp asks for the bufferevent of a connection that it has accepted. */
 static struct bufferevent *on_accept(struct event_base *base, void *arg)
 {
+    static struct diag_limit limit;
     struct http_server *s = arg;
     conn *c = conn_new(&s->pool, s);
     (void)base;
-    if (s->config.stats->connections >= s->config.max_connections)
+    if (s->config.stats->connections >= s->config.max_connections) {
+        diag_warn_limited(&limit,
+                          "%zu connections are open, as many as --max-connections: others "
+                          "wait until one ends",
+                          (size_t)s->config.stats->connections);
         acceptor_set_full(&s->acceptor, true);
+    }
     return c->bev;
 }
 

@@ -21,24 +21,30 @@ static void skip_space(struct reader *r)
         r->at++;
 }
 
-/* What a JSON text that starts with `c` would be. */
-static const char *kind(char c)
+static bool begins(const char *at, const char *end, const char *word)
 {
-    switch (c) {
+    size_t n = strlen(word);
+    return (size_t)(end - at) >= n && memcmp(at, word, n) == 0;
+}
+
+/* What the JSON text at `at` would be. */
+static const char *kind(const char *at, const char *end)
+{
+    switch (*at) {
     case '{':
         return "an object";
     case '[':
         return "an array";
     case '"':
         return "a string";
-    case 't':
-    case 'f':
-        return "a boolean";
-    case 'n':
-        return "null";
     default:
-        return c == '-' || (c >= '0' && c <= '9') ? "a number" : "something that is not JSON";
+        break;
     }
+    if (begins(at, end, "true") || begins(at, end, "false"))
+        return "a boolean";
+    if (begins(at, end, "null"))
+        return "null";
+    return *at == '-' || (*at >= '0' && *at <= '9') ? "a number" : "something that is not JSON";
 }
 
 static void emit(struct reader *r, const struct record *record)
@@ -65,7 +71,7 @@ static bool read_record(struct reader *r)
     }
     if (*r->at != '{') {
         failure_set_record(r->f, r->count, "", "a record must be a JSON object; got %s",
-                           kind(*r->at));
+                           kind(r->at, r->end));
         return false;
     }
     struct record record;
@@ -129,7 +135,7 @@ static bool read_json(struct reader *r)
     if (*r->at == '{')
         return read_record(r) && nothing_follows(r);
     failure_set(r->f, 400, "the body must be a JSON object or an array of objects; got %s",
-                kind(*r->at));
+                kind(r->at, r->end));
     return false;
 }
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fakelogd import FakeLogd, answer, ok, refuse
-from pipeline import messages, wait_until
+from pipeline import messages, program, wait_until
 
 # Quick retries, so that the tests need not wait for them.
 QUICK = ["--set", "backoff_min_ms=10", "--set", "backoff_max_ms=50"]
@@ -520,3 +520,16 @@ def test_unresolvable_host(box):
     stats = conserved(producer.finish())
     assert stats["queued"] == 10
     assert producer.reports()
+
+
+def test_reports_on_standard_error(box):
+    """The default client, which has no callback, and a value that keeps it from being made."""
+    env = {"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_REPORT": "stderr", "LOGCLIENT_EXIT_TIMEOUT_MS": "100"}
+    with FakeLogd(lambda q, n: answer(503, {"error": "bad\x1b[2J"})) as fake:
+        p = box.run("minimal", [program("examples/minimal")], env={**env, "LOGCLIENT_URL": fake.url})
+        assert f"liblogclient: logd does not take records now: {fake.url} answered 503" in p.stderr()
+        assert "\x1b" not in p.stderr()
+    p = box.run("wrong", [program("examples/minimal")], env={**env, "LOGCLIENT_LINGER_MS": "soon"})
+    assert "liblogclient: no client could be made: environment variable LOGCLIENT_LINGER_MS: linger_ms: \"soon\"" in p.stderr()
+    p = box.run("mute", [program("examples/minimal")], env={**env, "LOGCLIENT_LINGER_MS": "soon", "LOGCLIENT_REPORT": "off"})
+    assert "liblogclient" not in p.stderr()

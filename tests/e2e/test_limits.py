@@ -244,6 +244,17 @@ def test_too_much_is_being_read(box, redis):
     wait_until(lambda: logd.post(record("m" * 60_000))[0] == 200, "room")
 
 
+def test_full_of_connections(box, redis):
+    """Those beyond the limit wait, and the operator is told."""
+    logd = box.logd(redis, "--max-connections", "2")
+    with Connection(logd.port) as first, Connection(logd.port) as second:
+        for c in (first, second):
+            c.send(request(body=json.dumps(record()).encode()))
+            assert c.response().status == 200
+        logd.wait_output("2 connections are open, as many as --max-connections")
+    wait_until(lambda: logd.post(record())[0] == 200, "room")
+
+
 def test_max_in_flight_with_a_frozen_redis(box, redis):
     """While Redis does not answer, logd takes so much and answers 503 to the rest; what it took is stored once."""
     logd = box.logd(redis, "--no-echo", "--max-in-flight", "256k", "--redis-timeout", "1m")

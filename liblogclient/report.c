@@ -1,0 +1,46 @@
+/* Telling the program, or its operator, what happens on the sender's thread. */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client-internal.h"
+
+/* One line, if standard error takes it at once: a terminal that is stopped, or a pipe that nobody
+ * reads, must not stop the sender. */
+static void print(const char *status, const char *text)
+{
+    struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
+    char line[PIPE_BUF];
+    int saved = errno, n = snprintf(line, sizeof(line), "liblogclient: %s: %s\n", status, text);
+    if (n >= (int)sizeof(line)) {
+        n = sizeof(line);
+        line[n - 1] = '\n';
+    }
+    for (int i = 0; i < n - 1; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = ' ';
+    if (n > 0 && poll(&error, 1, 0) == 1 && (error.revents & POLLOUT) != 0) {
+        ssize_t written = write(STDERR_FILENO, line, (size_t)n);
+        (void)written;
+    }
+    errno = saved;
+}
+
+void lc_report(logclient_t *c, logclient_status_t status, const char *text)
+{
+    if (c->options->error_cb != NULL)
+        c->options->error_cb(c, status, text, c->options->error_arg);
+    else if (c->options->report == LC_STDERR)
+        print(logclient_strerror(status), text);
+}
+
+void lc_report_bad_environment(const char *text)
+{
+    const char *report = secure_getenv("LOGCLIENT_REPORT");
+    if (report != NULL && strcmp(report, "stderr") == 0)
+        print("no client could be made", text);
+}
