@@ -159,7 +159,7 @@ static void the_table_can_be_listed(void **state)
         assert_true(strlen(info.help) > 10);
         n++;
     }
-    assert_int_equal(n, 14);
+    assert_int_equal(n, 15);
 }
 
 int main(void)
