@@ -41,6 +41,13 @@ void metrics_gauge(struct buf *out, const char *name, const char *help, double v
         buf_printf(out, "%s %.15g\n", name, value);
 }
 
+void metrics_start_time(struct buf *out, int64_t start_ms)
+{
+    metrics_gauge(out, "process_start_time_seconds",
+                  "When the process started, in seconds since 1970 UTC.",
+                  (double)start_ms / 1000.0);
+}
+
 void metrics_sample(struct buf *out, const char *name, const char *labels, uint64_t value)
 {
     buf_printf(out, "%s{%s} %" PRIu64 "\n", name, labels, value);

@@ -12,6 +12,9 @@
 void metrics_counter(struct buf *out, const char *name, const char *help, uint64_t value);
 void metrics_gauge(struct buf *out, const char *name, const char *help, double value);
 
+/* When the process started, milliseconds since 1970 UTC: as all Prometheus clients tell it. */
+void metrics_start_time(struct buf *out, int64_t start_ms);
+
 /* For a metric with labels: the HELP and TYPE lines, then one sample a call. `labels` is
  * "code=\"200\"". */
 void metrics_head(struct buf *out, const char *name, const char *type, const char *help);

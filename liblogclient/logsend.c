@@ -405,9 +405,13 @@ static void send_lines(logclient_t *client, bool *failed)
 static int list_properties(void)
 {
     struct lc_property_info info;
-    for (size_t i = 0; lc_property_info(i, &info); i++)
-        printf("%-20s %-24s %s\n", info.name,
-               info.default_text[0] != '\0' ? info.default_text : "-", info.help);
+    for (size_t i = 0; lc_property_info(i, &info); i++) {
+        printf("%-20s %-24s %s", info.name, info.default_text[0] != '\0' ? info.default_text : "-",
+               info.help);
+        if (info.max > 0)
+            printf(" (%" PRId64 " to %" PRId64 ")", info.min, info.max);
+        puts("");
+    }
     return fflush(stdout) == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
 }
 

@@ -56,9 +56,10 @@ logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen);
 int lc_urls_parse(const char *list, struct lc_url urls[LC_URLS_MAX], char *errbuf, size_t errlen);
 void lc_urls_free(struct lc_url *urls, int count);
 
-/* Name, default and meaning of the i-th property; false when there are fewer. */
+/* The i-th property; false when there are fewer. */
 struct lc_property_info {
     const char *name, *default_text, *help;
+    int64_t min, max; /* of a number; else both are 0 */
 };
 bool lc_property_info(size_t i, struct lc_property_info *info);
 

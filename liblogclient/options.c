@@ -273,7 +273,7 @@ bool lc_property_info(size_t i, struct lc_property_info *info)
 {
     if (i >= COUNT)
         return false;
-    *info = (struct lc_property_info){properties[i].name, properties[i].default_text,
-                                      properties[i].help};
+    const struct property *p = &properties[i];
+    *info = (struct lc_property_info){p->name, p->default_text, p->help, p->min, p->max};
     return true;
 }

@@ -53,7 +53,5 @@ void stats_write(const struct stats *s, struct buf *out)
                     s->reconnects);
     metrics_counter(out, "logd_echo_dropped_total",
                     "Records not echoed because standard output was not ready.", s->echo_dropped);
-    metrics_gauge(out, "process_start_time_seconds",
-                  "When the process started, in seconds since 1970 UTC.",
-                  (double)s->start_ms / 1000.0);
+    metrics_start_time(out, s->start_ms);
 }

@@ -113,8 +113,8 @@ bool state_open(struct state *s, const char *path, char *err, size_t errlen)
 {
     *s = (struct state){.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640)};
     if (s->fd < 0) {
-        snprintf(err, errlen, "cannot open the state file %s: %s; its directory must be writable",
-                 path, strerror(errno));
+        snprintf(err, errlen, "cannot open the state file %s: %s; %s", path, strerror(errno),
+                 errno == EISDIR ? "it must be a file" : "its directory must be writable");
         return false;
     }
     if (lock(s->fd, path, err, errlen)) {

@@ -21,6 +21,7 @@ struct status {
     struct consumer *consumer; /* borrowed, like the following */
     const struct writer *writer;
     const struct stats *stats;
+    int64_t start_ms;
     struct buf length, pending, oldest; /* commands to Redis */
     unsigned asked;                     /* of them, without an answer */
     int64_t stream_length, stream_pending;
@@ -187,6 +188,7 @@ static void on_metrics(struct evhttp_request *req, void *arg)
                   (double)s->stream_pending);
     metrics_gauge(&s->body, "logworker_oldest_entry_age_seconds",
                   "Age of the oldest entry in the stream; 0 when it is empty.", oldest_age(s));
+    metrics_start_time(&s->body, s->start_ms);
     answer(s, req, HTTP_OK, METRICS_CONTENT_TYPE);
 }
 
@@ -240,6 +242,7 @@ struct status *status_new(struct event_base *base, const char *address, struct c
     s->consumer = consumer;
     s->writer = writer;
     s->stats = stats;
+    s->start_ms = timestamp_now_ms();
     s->poll = event_new(base, -1, EV_PERSIST, on_poll, s);
     if (s->poll != NULL && event_add(s->poll, &second) == 0 && make_commands(s, stream, group) &&
         serve(s, base) && listen_on(s, address, err, errlen))

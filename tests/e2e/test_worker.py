@@ -1,4 +1,5 @@
 """From Redis to app.log: doc/protocol.md, sections 3 to 5."""
+import http.client
 import json
 import os
 import re
@@ -650,3 +651,16 @@ def test_environment(box, redis):
     add(redis, "m", "trace")
     drain(redis)
     assert worker.messages() == ["m"]
+
+
+def test_man_pages_list_the_metrics(box, redis, logd):
+    worker = box.worker(redis, "--listen", "127.0.0.1:0")
+    port = int(worker.wait_output(r"metrics at http://127\.0\.0\.1:(\d+)/").group(1))
+    for served, page in ((logd.port, "logd/logd.8"), (port, "worker/logworker.8")):
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", page), encoding="utf-8") as f:
+            section = re.search(r"^\.SH METRICS\n(.*?)^\.SH ", f.read(), re.M | re.S).group(1)
+        described = re.findall(r"^\.TP\n\.B (\S+)\n(.*)$", section, re.M)
+        connection = http.client.HTTPConnection("127.0.0.1", served, timeout=30)
+        connection.request("GET", "/metrics")
+        assert described == re.findall(r"^# HELP (\S+) (.*)$", connection.getresponse().read().decode(), re.M)
+        connection.close()
