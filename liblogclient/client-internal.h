@@ -65,7 +65,8 @@ logclient_t *lc_existing_default(void);
 /* Calls the error callback; without one, prints if the property report says so. */
 void lc_report(logclient_t *client, logclient_status_t status, const char *text);
 
-/* The same for the default client, when the environment is too bad to make it. Keeps errno. */
+/* The same for the default client, when the environment is too bad to make it; once. Keeps errno.
+ */
 void lc_report_bad_environment(const char *text);
 
 /* Makes the sender and starts its thread. Returns 0 or an errno. */

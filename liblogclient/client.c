@@ -91,12 +91,19 @@ static int start(logclient_t *c)
 
 /* ---- fork ---- */
 
-/* Without signals: a handler that forks would wait for its own thread. */
-void lc_hold_forks(void)
+/* Returns what was blocked before. */
+static sigset_t block_signals(void)
 {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
+    return old;
+}
+
+/* Without signals: a handler that forks would wait for its own thread. */
+void lc_hold_forks(void)
+{
+    sigset_t old = block_signals();
     pthread_mutex_lock(&registry_lock);
     held_mask = old;
 }
@@ -108,18 +115,21 @@ void lc_allow_forks(void)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+/* No signal comes before all is let go of again: its handler might fork, too. */
 static void before_fork(void)
 {
+    sigset_t old = block_signals();
     /* EDEADLK: a signal handler forks while its own thread makes the default client. */
     default_locked = pthread_mutex_lock(&default_lock) == 0;
-    lc_hold_forks();
+    pthread_mutex_lock(&registry_lock);
+    held_mask = old;
 }
 
 static void after_fork_in_parent(void)
 {
-    lc_allow_forks();
     if (default_locked)
         pthread_mutex_unlock(&default_lock);
+    lc_allow_forks();
 }
 
 /* The child shares the ring's lock with its parent until it closes the descriptor; were it kept,
@@ -139,8 +149,8 @@ static void after_fork_in_child(void)
         c->name[0] = '\0';
     }
     pthread_mutex_init(&registry_lock, NULL);
-    pthread_sigmask(SIG_SETMASK, &held_mask, NULL);
     default_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    pthread_sigmask(SIG_SETMASK, &held_mask, NULL);
 }
 
 static void install_fork_handlers(void)

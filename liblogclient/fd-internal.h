@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <unistd.h>
 
 /* A program that has closed its standard descriptors writes its messages into whatever got their
@@ -17,6 +18,19 @@ static inline int lc_fd_high(int fd)
     close(fd);
     errno = saved;
     return high;
+}
+
+/* Opens /dev/null as those of the three that are closed, so that the descriptors of others come to
+ * lie above; returns how many, in `held`, to be closed after that. */
+static inline size_t lc_hold_standard(int held[STDERR_FILENO + 1])
+{
+    size_t n = 0;
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && fd <= STDERR_FILENO)
+        held[n++] = fd;
+    if (fd >= 0)
+        close(fd);
+    return n;
 }
 
 #endif

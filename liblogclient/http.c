@@ -1,11 +1,13 @@
 #include "http-internal.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -70,8 +72,14 @@ static void disconnect(struct lc_http *http)
 {
     struct evhttp_connection *connection = http->connection;
     http->connection = NULL; /* first: a child forked meanwhile looks at it */
-    if (connection != NULL)
-        evhttp_connection_free(connection);
+    if (connection == NULL)
+        return;
+    /* A look-up that is under way would outlive the connection, and connect: libevent 2.1 cancels
+     * it here, but not when a bufferevent is freed. */
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(connection);
+    if (bufferevent_getfd(bev) < 0)
+        bufferevent_setfd(bev, -1);
+    evhttp_connection_free(connection);
 }
 
 /* libevent opens the socket without SOCK_CLOEXEC; a program that is executed must not get it. And
@@ -195,9 +203,19 @@ static void read_system_files(struct evdns_base *dns)
     evdns_base_resume(dns);
 }
 
+/* Whether the peer has neither closed the connection nor sent what nobody asked for: evhttp would
+ * take that for the answer to the next request. */
+static bool is_quiet(const struct lc_http *http)
+{
+    int fd = lc_http_fd(http);
+    char byte;
+    return fd >= 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 static bool connect_to(struct lc_http *http, const struct lc_url *url)
 {
-    if (http->connection != NULL && http->connected_url == url)
+    if (http->connection != NULL && http->connected_url == url && is_quiet(http))
         return true;
     disconnect(http);
     bool address = is_address(url->host);
@@ -223,20 +241,26 @@ static void close_low(evutil_socket_t fd, short what, void *arg)
     close((int)(intptr_t)arg);
 }
 
-/* fd-internal.h says why. libevent goes on with the low descriptor until the event is over, so it
- * stays open until then. */
-static void raise_socket(struct event_base *base, struct bufferevent *bev)
+/* Moves the socket away from the standard descriptors (fd-internal.h); when a name had to be
+ * resolved first, only once it is connected. Then libevent goes on with the low descriptor until
+ * the event is over, so it stays open until then. */
+static void raise_socket(struct lc_http *http, struct bufferevent *bev)
 {
     struct timeval now = {0, 0};
     int low = (int)bufferevent_getfd(bev);
     if (low < 0 || low > STDERR_FILENO)
         return;
     int high = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (high >= 0 &&
-        event_base_once(base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) == 0)
-        bufferevent_setfd(bev, high);
-    else if (high >= 0)
+    if (high < 0)
+        return;
+    if (http->connecting)
+        close(low);
+    else if (event_base_once(http->base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) !=
+             0) {
         close(high);
+        return;
+    }
+    bufferevent_setfd(bev, high);
 }
 
 /* Before evhttp gets the event, since it loses the reason: it calls shutdown(2) first. */
@@ -246,7 +270,7 @@ static void on_connecting(struct bufferevent *bev, short what, void *arg)
     int error = EVUTIL_SOCKET_ERROR(), dns = bufferevent_socket_get_dns_error(bev);
     if (what & BEV_EVENT_CONNECTED) {
         http->connecting = false;
-        raise_socket(http->base, bev);
+        raise_socket(http, bev);
     } else {
         snprintf(http->connect_error, sizeof(http->connect_error), "%s",
                  dns != 0 ? evutil_gai_strerror(dns) : evutil_socket_error_to_string(error));
@@ -261,6 +285,7 @@ static void watch_connecting(struct lc_http *http)
     bufferevent_data_cb reader, writer;
     bufferevent_getcb(bev, &reader, &writer, &http->connecting_cb, &http->connecting_arg);
     bufferevent_setcb(bev, reader, writer, on_connecting, http);
+    raise_socket(http, bev);
 }
 
 /* ---- the interface ---- */

@@ -10,7 +10,8 @@
 #include "client-internal.h"
 
 /* One line, if standard error takes it at once: a terminal that is stopped, or a pipe that nobody
- * reads, must not stop the sender. */
+ * reads, must not stop the sender; and one that nobody can read, which would be SIGPIPE, not the
+ * caller. */
 static void print(const char *status, const char *text)
 {
     struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -23,7 +24,7 @@ static void print(const char *status, const char *text)
     for (int i = 0; i < n - 1; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = ' ';
-    if (n > 0 && poll(&error, 1, 0) == 1 && (error.revents & POLLOUT) != 0) {
+    if (n > 0 && poll(&error, 1, 0) == 1 && error.revents == POLLOUT) {
         ssize_t written = write(STDERR_FILENO, line, (size_t)n);
         (void)written;
     }
@@ -40,7 +41,8 @@ void lc_report(logclient_t *c, logclient_status_t status, const char *text)
 
 void lc_report_bad_environment(const char *text)
 {
+    static atomic_flag reported = ATOMIC_FLAG_INIT;
     const char *report = secure_getenv("LOGCLIENT_REPORT");
-    if (report != NULL && strcmp(report, "stderr") == 0)
+    if (report != NULL && strcmp(report, "stderr") == 0 && !atomic_flag_test_and_set(&reported))
         print("no client could be made", text);
 }

@@ -15,6 +15,7 @@
 #include "answer-internal.h"
 #include "batch-internal.h"
 #include "common/timestamp.h"
+#include "fd-internal.h"
 #include "source-internal.h"
 
 /* Of an empty queue; from then on the next record wakes the sender with a system call. */
@@ -354,7 +355,11 @@ static struct event_base *new_base(void)
      * shared with a forked child. */
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
     event_config_avoid_method(config, "epoll");
+    int held[STDERR_FILENO + 1];
+    size_t n = lc_hold_standard(held);
     struct event_base *base = event_base_new_with_config(config);
+    while (n > 0)
+        close(held[--n]);
     event_config_free(config);
     return base;
 }
@@ -396,6 +401,9 @@ static int start_thread(struct lc_sender *s)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     error = pthread_create(&s->client->thread, &attr, run, s);
+    /* A stack as large as the system's limit may be too much, where memory is locked. */
+    if (error == EAGAIN && pthread_attr_setstacksize(&attr, STACK_BYTES) == 0)
+        error = pthread_create(&s->client->thread, &attr, run, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     return error;

@@ -18,7 +18,7 @@ struct lc_source {
     uint64_t bad;                /* position of a record that logd refused, or LC_NOWHERE */
     char bad_text[300];          /* what logd said of it */
     uint64_t skip;               /* rejected records since the last batch that was taken */
-    size_t max_records; /* in a batch; less than the setting after logd found one too large */
+    size_t max_records; /* in a batch; less than the setting after one was too large, or too slow */
 };
 
 struct lc_sources {
@@ -33,8 +33,9 @@ struct lc_sources {
     void *arg;
 };
 
-/* Begins to search, unless there is no directory or adoption is off. `found` runs after a search
- * when there are adopted rings. False when out of memory; lc_sources_free() is right even then. */
+/* Begins to search, unless adoption is off, and to look after the own ring's file. `found` runs
+ * after a search when there are adopted rings. False when out of memory; lc_sources_free() is right
+ * even then. */
 bool lc_sources_init(struct lc_sources *sources, logclient_t *client, struct event_base *base,
                      void (*found)(void *arg), void *arg);
 

@@ -1,5 +1,6 @@
 #include "source-internal.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,12 +127,11 @@ static bool search(struct lc_sources *all, char name[LC_RING_NAME_MAX], enum lc_
 static void check_own_file(logclient_t *c)
 {
     struct stat st;
-    if (c->name[0] == '\0' || (fstat(c->ring.fd, &st) == 0 && st.st_nlink > 0) ||
+    if (c->name[0] == '\0' || (fstatat(c->dir, c->name, &st, AT_SYMLINK_NOFOLLOW) == 0) ||
         atomic_exchange(&c->count.fallback, 1) != 0)
         return;
     lc_report(c, LOGCLIENT_RING_FALLBACK,
-              "the ring file was removed, or its descriptor closed: what is queued is in memory "
-              "only");
+              "the ring file was removed: what is queued is in memory only");
 }
 
 static void on_search(evutil_socket_t fd, short what, void *arg)
@@ -142,7 +142,7 @@ static void on_search(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what;
     search_in(all, SEARCH_EVERY_MS);
     check_own_file(all->client);
-    if (all->adopted_count == LC_ADOPTED_MAX)
+    if (all->client->options->adopt != LC_ON || all->adopted_count == LC_ADOPTED_MAX)
         return;
     lc_hold_forks();
     bool searched = search(all, name, &found);
@@ -180,7 +180,7 @@ bool lc_sources_init(struct lc_sources *all, logclient_t *client, struct event_b
     };
     if (all->search == NULL)
         return false;
-    if (client->dir >= 0 && o->adopt == LC_ON)
+    if (client->dir >= 0)
         search_at_once(all);
     return true;
 }

@@ -21,9 +21,10 @@
  * together up to that. */
 #define GATHER_EACH_MAX 4096
 #define GATHER_ALL_MAX  65536
-/* No further command is sent while this much is unanswered: enough that Redis never waits, and few
- * enough for the processor's cache. hiredis moves all that it could not write yet to the front of
- * its buffer after each write(2), so that the cost of a long one grows with its square. */
+/* No further command is sent while this much is unanswered: enough for a Redis on the same host or
+ * the local network, which is then never without work, and few enough for the processor's cache.
+ * hiredis moves all that it could not write yet to the front of its buffer after each write(2), so
+ * that the cost of a long one grows with its square. */
 #define WINDOW_BYTES 262144
 
 struct store {
@@ -248,11 +249,12 @@ static bool send_command(struct batch *b, bool whole_script)
     struct buf *prefix = &s->prefix;
     bool sent;
     write_prefix(s, b, whole_script);
+    if (prefix->failed)
+        return false;
     if (prefix->len <= s->room) {
         char *command = b->args.data + s->room - prefix->len;
         memcpy(command, prefix->data, prefix->len);
-        sent = !prefix->failed &&
-               redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
+        sent = redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
     } else {
         buf_add(prefix, b->args.data + s->room, b->args.len - s->room);
         sent = !prefix->failed && redis_link_send(s->link, prefix->data, prefix->len, on_reply, b);

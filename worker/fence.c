@@ -99,7 +99,7 @@ static bool is_other(const struct fence *f, const char *line, size_t n, int64_t 
 {
     struct span name = field(line, n, " name=");
 
-    if (n < 4 || memcmp(line, "id=", 3) != 0 || name.n <= f->shared ||
+    if (n < 4 || memcmp(line, "id=", 3) != 0 || name.n < f->shared ||
         memcmp(name.p, f->name, f->shared) != 0)
         return false;
     *id = strtoll(line + 3, NULL, 10);

@@ -111,18 +111,26 @@ static bool lock(int fd, const char *path, char *err, size_t errlen)
 
 bool state_open(struct state *s, const char *path, char *err, size_t errlen)
 {
+    int error;
+
     *s = (struct state){.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640)};
     if (s->fd < 0) {
+        error = errno;
         snprintf(err, errlen, "cannot open the state file %s: %s; %s", path, strerror(errno),
                  errno == EISDIR ? "it must be a file" : "its directory must be writable");
+        errno = error;
         return false;
     }
     if (lock(s->fd, path, err, errlen)) {
         if (read_slots(s))
             return true;
+        error = errno;
         snprintf(err, errlen, "cannot read the state file %s: %s", path, strerror(errno));
+    } else {
+        error = EBUSY;
     }
     state_close(s);
+    errno = error;
     return false;
 }
 

@@ -37,8 +37,8 @@ struct state {
     enum state_found found; /* at the opening */
 };
 
-/* Opens, locks and reads the file, and makes it if need be. False: err holds a sentence, nothing is
- * open. */
+/* Opens, locks and reads the file, and makes it if need be. False: err holds a sentence, errno
+ * the reason (EBUSY: another has it), and nothing is open. */
 bool state_open(struct state *s, const char *path, char *err, size_t errlen);
 
 /* Writes `next` with the following generation, and makes it `last`. False: errno; `last` stays and

@@ -323,11 +323,17 @@ static void follow_size(struct writer *w, const struct buf *lines, const struct 
 /* The same state in a new file, which says what the old one said. */
 static bool write_anew(struct writer *w, struct state *fresh)
 {
-    const struct state_commit *last = &w->state.last;
+    struct state_commit last = w->state.last;
+    struct stat st;
 
-    if (fresh->last.gen < last->gen)
-        fresh->last.gen = last->gen;
-    return (last->gen == 0 || state_write(fresh, last)) &&
+    if (fstat(w->fd, &st) != 0)
+        return false;
+    /* What others have written meanwhile, another worker perhaps, is never cut. */
+    if (is_file_of(&last, &st) && st.st_size != w->base + (int64_t)w->written)
+        last.offset = st.st_size;
+    if (fresh->last.gen < last.gen)
+        fresh->last.gen = last.gen;
+    return (last.gen == 0 || state_write(fresh, &last)) &&
            (!w->sync_batch || (state_sync(fresh) && sync_directory(w->state_path)));
 }
 
@@ -340,10 +346,14 @@ static bool remake_state(struct writer *w)
     char err[PATH_MAX + 200];
 
     if (!state_open(&fresh, w->state_path, err, sizeof(err))) {
+        int saved = errno;
+        if (saved == ENOENT)
+            return true; /* the directory was moved, and log and state with it */
         diag_warn_limited(&limit, "the state file was removed or replaced, and %s", err);
-        errno = EBUSY;
+        errno = saved;
         return false;
     }
+    CRASH_POINT();
     if (!write_anew(w, &fresh)) {
         int saved = errno;
         state_close(&fresh);
@@ -353,7 +363,8 @@ static bool remake_state(struct writer *w)
     state_close(&w->state);
     w->state = fresh;
     diag_warn("%s was removed or replaced: it is made anew", w->state_path);
-    return true;
+    CRASH_POINT();
+    return writer_reopen(w); /* the log may be another, too */
 }
 
 /* Makes sure that the next byte of the batch goes to the right place. */

@@ -1,6 +1,7 @@
 /* resolver: a program whose network comes up after its start. To it /etc/hosts and /etc/resolv.conf
  * lie in the directory argv[1]. It logs one record to argv[2], whose name is not known then; once
- * the client has said so, the name is. */
+ * the client has said so, the line argv[3] is written to hosts. It says when the record is
+ * delivered, and ends with its standard input. */
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -62,7 +63,7 @@ int main(int argc, char **argv)
     char path[4096];
     logclient_options_t *options = logclient_options_new();
 
-    if (argc != 3 || options == NULL ||
+    if (argc != 4 || options == NULL ||
         logclient_options_set(options, "url", argv[2], NULL, 0) != LOGCLIENT_OK)
         return 64;
     etc = argv[1];
@@ -75,9 +76,14 @@ int main(int argc, char **argv)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     snprintf(path, sizeof(path), "%s/hosts", etc);
     FILE *hosts = fopen(path, "w");
-    if (hosts == NULL || fputs("127.0.0.1 logd.test\n", hosts) < 0 || fclose(hosts) != 0)
+    if (hosts == NULL || fprintf(hosts, "%s\n", argv[3]) < 0 || fclose(hosts) != 0)
         return 1;
-    int rc = logclient_flush(client, 30000) == LOGCLIENT_OK ? 0 : 2;
+    if (logclient_flush(client, 30000) != LOGCLIENT_OK)
+        return 2;
+    puts("delivered");
+    fflush(stdout);
+    while (getchar() != EOF)
+        ;
     logclient_free(client);
-    return rc;
+    return 0;
 }

@@ -4,7 +4,9 @@ import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -208,23 +210,82 @@ def test_large_thread_local_storage(box, redis, logd):
     assert messages(redis) == [f"x-{n}" for n in range(10)]
 
 
-def test_network_that_comes_up_after_the_start(box, redis, logd):
+class Dns:
+    """A name server that keeps silent for the first queries, then answers them all with 127.0.0.1."""
+
+    def __init__(self, silent):
+        self.silent, self.held, self.queries = silent, [], 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            self.held.append(self.socket.recvfrom(600))
+            self.queries += 1
+            if self.queries > self.silent:
+                for query, peer in self.held:
+                    self.socket.sendto(self.answer(query), peer)
+                self.held.clear()
+
+    @staticmethod
+    def answer(query):
+        end = query.index(b"\0", 12) + 5
+        is_a = query[end - 4:end - 2] == b"\0\1"
+        head = query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0"
+        return head + query[12:end] + (b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if is_a else b"")
+
+
+@pytest.fixture
+def resolver(box, logd):
+    """Starts resolver.c, which finds these texts in its files, and the line in hosts later."""
+    def run(resolv_conf, line):
+        os.mkdir(box.path("etc"))
+        box.write("etc/hosts", b"")
+        box.write("etc/resolv.conf", resolv_conf.encode())
+        p = Process(box, "resolver", [program("tests/resolver"), box.path("etc"), f"http://logd.test:{logd.port}", line],
+                    {"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_REQUEST_TIMEOUT_MS": "300", "LOGCLIENT_BACKOFF_MIN_MS": "1",
+                     "LOGCLIENT_BACKOFF_MAX_MS": "20"}, stdin=subprocess.PIPE)
+        p.graceful = False
+        p.spawn()
+        p.wait_output("^delivered", seconds=40)
+        return p
+    return run
+
+
+def test_network_that_comes_up_after_the_start(redis, resolver):
     """resolv.conf and hosts were read once, at the first connection: such a program never delivered anything."""
-    etc = box.path("etc")
-    os.mkdir(etc)
-    for name in ("hosts", "resolv.conf"):
-        box.write(f"etc/{name}", b"")
-    p = box.run("resolver", [program("tests/resolver"), etc, f"http://logd.test:{logd.port}"], 60,
-                env={"LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_BACKOFF_MAX_MS": "100"})
-    assert p.popen.returncode == 0, p.stderr()
+    p = resolver("", "127.0.0.1 logd.test")
+    p.popen.stdin.close()
+    assert p.wait() == 0
     assert messages(redis) == ["delivered"]
 
 
-def test_ring_file_that_is_removed(box, redis, logd):
+def test_name_server_that_is_silent_for_a_while(redis, logd, resolver):
+    """Look-ups that were given up went on, and each opened a connection in the end, which stayed."""
+    dns = Dns(silent=20)
+    p = resolver(f"nameserver 127.0.0.1:{dns.port}\n", "# nothing")
+    assert logd.metrics()["logd_connections"] <= 2  # the program's, and this one
+    sockets = [os.readlink(f"/proc/{p.pid}/fd/{n}") for n in os.listdir(f"/proc/{p.pid}/fd")]
+    assert sum("socket:" in s for s in sockets) <= 2  # to logd, and to the name server
+    p.popen.stdin.close()
+    assert p.wait() == 0
+    assert messages(redis) == ["delivered"]
+
+
+@pytest.mark.parametrize("adopt", ["on", "off"])
+def test_ring_file_that_is_removed(box, redis, logd, adopt):
     """systemd removes what a user has in /dev/shm: the client says that the promise no longer holds."""
-    producer = box.producer(logd, "--threads", 1, "--records", 10**9, "--rate", 100, "--handle")
+    producer = box.producer(logd, "--threads", 1, "--records", 10**9, "--rate", 100, "--handle", "--set", f"adopt={adopt}")
     ring = lambda: [n for n in os.listdir(box.ring_dir) if n.endswith(".ring")]
     wait_until(ring, "a ring")
     os.unlink(os.path.join(box.ring_dir, ring()[0]))
     producer.wait_output("the ring file was removed")
     producer.kill()
+
+
+def test_handler_that_forks_in_a_fork(redis, scenario):
+    """The lock of the default client stayed locked."""
+    assert scenario("fork-in-fork", seconds=20).accepted() == ["first-0", "second-0", "third-0"]
+    assert messages(redis) == ["first-0", "second-0", "third-0"]

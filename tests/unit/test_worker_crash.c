@@ -254,6 +254,82 @@ static void test_many_deaths(void **arg)
     remove_files();
 }
 
+static void commit_text(struct writer *w, const char *text, uint64_t id)
+{
+    struct buf lines = {0};
+
+    buf_add(&lines, text, strlen(text));
+    if (!writer_commit(w, &lines, (struct stream_id){.ms = id}))
+        abort();
+    buf_free(&lines);
+}
+
+static void open_writer(struct writer *w)
+{
+    char err[512];
+
+    if (!writer_open(w, path, false, err, sizeof(err)))
+        abort();
+    writer_lineage(w, LINEAGE);
+}
+
+/* The state file is removed under a worker; another one takes the log, and ends; the first goes on,
+ * and dies at its k-th point. Returns whether it did. */
+static bool live_beside_a_rival(long k)
+{
+    int status;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct writer w, rival;
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            abort();
+        open_writer(&w);
+        commit_text(&w, "one\n", 1);
+        unlink(state_path);
+        open_writer(&rival);
+        commit_text(&rival, "rival two\nrival three\n", 3);
+        writer_close(&rival);
+        crash_countdown = k;
+        commit_text(&w, "four\n", 4);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == CRASH_EXIT);
+    return WEXITSTATUS(status) == CRASH_EXIT;
+}
+
+/* The old offset was written over the other's: what that one had written was cut. */
+static void test_what_a_rival_has_written_is_never_cut(void **arg)
+{
+    static const char kept[] = "one\nrival two\nrival three\n";
+    long k = 1;
+    bool died = true;
+
+    (void)arg;
+    for (; died; k++) {
+        struct writer w;
+        struct buf got = {0};
+
+        died = live_beside_a_rival(k);
+        open_writer(&w);
+        if (w.id.ms < 4) {
+            assert_true(writer_settle(&w, true));
+            commit_text(&w, "four\n", 4);
+        }
+        writer_close(&w);
+        append_file(&got, path);
+        if (got.len < strlen(kept) || memcmp(got.data, kept, strlen(kept)) != 0 ||
+            memmem(got.data, got.len, "\nfour\n", 6) == NULL)
+            fail_msg("after a death at point %ld the log is\n%.*s", k, (int)got.len, got.data);
+        buf_free(&got);
+        remove_files();
+    }
+    assert_true(k > 8);
+}
+
 static int set_up(void **arg)
 {
     (void)arg;
@@ -281,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_every_point_with_fsync),
         cmocka_unit_test(test_every_point_of_the_recovery),
         cmocka_unit_test(test_many_deaths),
+        cmocka_unit_test(test_what_a_rival_has_written_is_never_cut),
     };
 
     return cmocka_run_group_tests_name("worker crash points", tests, set_up, tear_down);
