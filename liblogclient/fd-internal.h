@@ -1,4 +1,5 @@
-/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2. */
+/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2; but for the resolver's
+ * sockets, and one to a host whose name had to be resolved, until it is connected. */
 #ifndef LC_FD_INTERNAL_H
 #define LC_FD_INTERNAL_H
 

@@ -48,7 +48,7 @@ static const struct property properties[] = {
     {"linger_ms", NUMBER, FIELD(linger_ms), "5", 1, 60000, NULL,
      "how long a record may wait for others to share its batch"},
     {"request_timeout_ms", NUMBER, FIELD(request_timeout_ms), "10000", 1, DAY_MS, NULL,
-     "how long an answer may take"},
+     "how long an answer may take; then the batch is halved and sent again"},
     {"backoff_min_ms", NUMBER, FIELD(backoff_min_ms), "100", 1, DAY_MS, NULL,
      "first wait after a failure; doubles, with jitter"},
     {"backoff_max_ms", NUMBER, FIELD(backoff_max_ms), "10000", 1, DAY_MS, NULL,

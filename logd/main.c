@@ -133,7 +133,8 @@ static const struct option_spec specs[] = {
      .min = 1,
      .max = 86400000,
      .metavar = "TIME",
-     .help = "give a connection to Redis up that does not answer for so long"},
+     .help = "give a connection to Redis up from which nothing comes for so long, though an answer "
+             "is due"},
     {.name = "producer-ttl",
      .type = OPTION_MS,
      .target = &options.producer_ttl,

@@ -134,7 +134,8 @@ static const struct option_spec specs[] = {
      .min = 1,
      .max = DAY_MS,
      .metavar = "TIME",
-     .help = "give a connection to Redis up that does not answer for so long"},
+     .help = "give a connection to Redis up from which nothing comes for so long, though an answer "
+             "is due"},
     {.name = "shutdown-timeout",
      .type = OPTION_MS,
      .target = &parsed.shutdown_timeout_ms,

@@ -66,7 +66,10 @@ class Proxy:
         pumps = [asyncio.create_task(self._pump(reader, up_writer, fate, False)),
                  asyncio.create_task(self._pump(up_reader, writer, fate, True))]
         try:
-            await asyncio.wait(pumps, timeout=life, return_when=asyncio.FIRST_COMPLETED)
+            # One that began in calm is cut when that is over.
+            done, left = await asyncio.wait(pumps, timeout=life or 0.2, return_when=asyncio.FIRST_COMPLETED)
+            while life is None and self.calm and not done:
+                done, left = await asyncio.wait(left, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for w in (writer, up_writer):
                 w.transport.abort()
