@@ -23,7 +23,7 @@ class Full:
     latency_seconds, latency_rounds = 4, 3
     price_rounds = 5
     growth_records, growth_bytes, growth_rounds = 256000, 256 << 20, 3
-    producers_records = 1024000
+    producers_records = 512000
     backlog, backlog_steps = 5000000, 20
     memory_records = 1000000
 
@@ -177,8 +177,22 @@ def growth_bytes(scale):
 
 
 def growth_producers(scale):
-    """(e) Producers, each a process with one thread, and with enough to do that its start does not count."""
-    return grow(scale, "producers", PRODUCERS, lambda p, n: p.run(scale.producers_records, threads=1, producers=n))
+    """(e) Producers, each a process with one thread, and with enough to do that its start does not count; each number in
+    turn with one producer."""
+    rows = {n: [] for n in PRODUCERS}
+    ratios = {n: [] for n in PRODUCERS[1:]}
+    with Box() as box:
+        p = Pipeline(box)
+        note("producers: warm-up")
+        p.run(scale.producers_records // 4)
+        for r in range(scale.growth_rounds):
+            for n in ratios:
+                note(f"producers: 1 and {n}, round {r + 1} of {scale.growth_rounds}")
+                one, many = (p.run(scale.producers_records, threads=1, producers=k) for k in (1, n))
+                rows[1].append(one)
+                rows[n].append(many)
+                ratios[n].append(many["total_us"] / one["total_us"])
+    return {n: {**medians(rows[n]), "ratio": median(ratios.get(n, [1]))} for n in PRODUCERS}
 
 
 def drain(p, records, step):
