@@ -3,6 +3,8 @@ import json
 import socket
 import threading
 
+from acceptor import Acceptor
+
 
 class Request:
     def __init__(self, method, path, headers, body):
@@ -50,17 +52,15 @@ class FakeLogd:
         self.errors = []
         self.lock = threading.Lock()
         self.open = set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.acceptor = Acceptor(self._take)
+        self.port = self.acceptor.port
         self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        self.acceptor.close()
         with self.lock:
             for s in self.open:
                 try:
@@ -87,16 +87,11 @@ class FakeLogd:
                     out.append((n, message))
         return out
 
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            with self.lock:
-                self.connections += 1
-                self.open.add(s)
-            threading.Thread(target=self._serve, args=(s,), daemon=True).start()
+    def _take(self, s):
+        with self.lock:
+            self.connections += 1
+            self.open.add(s)
+        threading.Thread(target=self._serve, args=(s,), daemon=True).start()
 
     def _serve(self, s):
         try:

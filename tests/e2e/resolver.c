@@ -18,7 +18,7 @@ static bool reported; /* atomic */
 
 /* Take the place of the C library's. */
 int open(const char *path, int flags, ...);
-int open64(const char *path, int flags, ...);
+int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
 static int open_ours(const char *path, int flags, mode_t mode)
 {
@@ -32,16 +32,6 @@ static int open_ours(const char *path, int flags, mode_t mode)
 }
 
 int open(const char *path, int flags, ...)
-{
-    va_list args;
-
-    va_start(args, flags);
-    mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
-    va_end(args);
-    return open_ours(path, flags, mode);
-}
-
-int open64(const char *path, int flags, ...)
 {
     va_list args;
 

@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 
+from acceptor import Acceptor
 from pipeline import messages, record, wait_until
 
 CHUNK = 4096
@@ -13,32 +14,22 @@ class Slow:
 
     def __init__(self, target, rate):
         self.target, self.rate, self.connections = target, rate, 0
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)  # so that senders feel it
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen()
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.acceptor = Acceptor(self._serve, CHUNK)
+        self.port = self.acceptor.port
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        self.acceptor.close()
 
-    def _accept(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-            except OSError:
-                return
-            self.connections += 1
-            server = socket.socket(socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET)
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
-            server.connect(self.target if isinstance(self.target, str) else ("127.0.0.1", self.target))
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+    def _serve(self, client):
+        self.connections += 1
+        server = socket.socket(socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
+        server.connect(self.target if isinstance(self.target, str) else ("127.0.0.1", self.target))
+        for a, b in ((client, server), (server, client)):
+            threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
 
     def _pump(self, a, b):
         try:

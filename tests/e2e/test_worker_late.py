@@ -3,6 +3,7 @@ import re
 import socket
 import threading
 
+from acceptor import Acceptor
 from pipeline import Worker, wait_until
 from test_worker import add, drain, fill, numbers
 
@@ -12,22 +13,16 @@ class Holding:
 
     def __init__(self, path):
         self.path, self.connections, self.hold = path, [], set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.acceptor = Acceptor(self._serve)
+        self.port = self.acceptor.port
 
-    def _accept(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-            except OSError:
-                return
-            redis = socket.socket(socket.AF_UNIX)
-            redis.connect(self.path)
-            self.connections.append({"client": client, "redis": redis, "held": b"", "reads": False})
-            n = len(self.connections) - 1
-            for pump in (self._up, self._down):
-                threading.Thread(target=pump, args=(n,), daemon=True).start()
+    def _serve(self, client):
+        redis = socket.socket(socket.AF_UNIX)
+        redis.connect(self.path)
+        self.connections.append({"client": client, "redis": redis, "held": b"", "reads": False})
+        n = len(self.connections) - 1
+        for pump in (self._up, self._down):
+            threading.Thread(target=pump, args=(n,), daemon=True).start()
 
     def _up(self, n):
         c = self.connections[n]
@@ -85,7 +80,7 @@ def test_a_read_that_comes_late_loses_nothing(box):
     worker.kill()
     worker.start()
     drain(redis, 30)
-    proxy.listener.close()
+    proxy.acceptor.close()
     assert numbers(worker) == list(range(20010))
 
 
@@ -109,7 +104,7 @@ def test_a_move_to_the_dead_letters_that_comes_late_is_none(box, redis):
     before = calls(redis, "eval")
     proxy.release()
     wait_until(lambda: calls(redis, "eval") > before, "the late move")
-    proxy.listener.close()
+    proxy.acceptor.close()
     assert redis.length("logs-stream:dead") == 1 and redis.drained()
 
 
