@@ -211,17 +211,33 @@ static void show_progress(logclient_t *client, bool last)
     progress_shown = !last;
 }
 
+/* When something was delivered last, and how much it was in all. */
+struct progress {
+    int64_t moved_ms;
+    uint64_t done;
+};
+
+static struct progress begin_progress(logclient_t *client)
+{
+    return (struct progress){monotonic_now_ms(), done(client)};
+}
+
+/* Whether nothing has moved for timeout_ms. Keeps errno. */
+static bool is_still(logclient_t *client, struct progress *p)
+{
+    uint64_t now = done(client);
+    if (now != p->done)
+        p->moved_ms = monotonic_now_ms();
+    p->done = now;
+    return monotonic_now_ms() - p->moved_ms >= timeout_ms;
+}
+
 /* Waits until finished() says so, or nothing has moved for timeout_ms, or a signal came. */
 static bool wait_until(logclient_t *client, bool (*finished)(logclient_t *client))
 {
-    int64_t moved = monotonic_now_ms();
-    uint64_t before = done(client);
+    struct progress p = begin_progress(client);
     while (!finished(client)) {
-        uint64_t now = done(client);
-        if (now != before)
-            moved = monotonic_now_ms();
-        before = now;
-        if (interrupted || monotonic_now_ms() - moved >= timeout_ms)
+        if (is_still(client, &p) || interrupted)
             return false;
         show_progress(client, false);
         logclient_flush(client, POLL_MS);
@@ -247,16 +263,11 @@ static bool all_adopted(logclient_t *client)
 static bool send_text(logclient_t *client, const char *of, const char *at, const char *text,
                       size_t n, unsigned flags)
 {
-    int64_t moved = monotonic_now_ms();
-    uint64_t before = done(client);
+    struct progress p = begin_progress(client);
     while (lc_send_bytes(client, of, at, text, n, flags) != 0) {
-        uint64_t now = done(client);
-        if (now != before)
-            moved = monotonic_now_ms();
-        before = now;
         if (errno == EAGAIN && interrupted)
             errno = EINTR;
-        stuck = errno == EAGAIN && monotonic_now_ms() - moved >= timeout_ms;
+        stuck = errno == EAGAIN && is_still(client, &p);
         if (errno != EAGAIN || stuck)
             return false;
         show_progress(client, false);
