@@ -209,20 +209,6 @@ def test_ring_is_removed_when_all_is_delivered(redis, logd, box):
     assert [f for f in os.listdir(box.ring_dir) if f.endswith(".ring")] == []
 
 
-def test_killed_producer_leaves_its_records_to_the_next(redis, logd, box):
-    """SIGKILL while logd is away: the ring outlives the process."""
-    assert logd.stop() == 0
-    killed = box.producer(logd, "--records", 5000, "--tag", "killed", "--hold", stdin=-1)
-    wait_until(lambda: len(killed.accepted()) == 5000, "the records to be queued")
-    killed.kill()
-    logd.start()
-    following = box.producer(logd, "--records", 1, "--tag", "next", "--hold", stdin=-1)
-    wait_until(lambda: redis.length() == 5001, "the adoption", 30)
-    following.popen.stdin.close()
-    assert following.finish()["adopted"] == 5000
-    assert [m for m in messages(redis) if m.startswith("killed")] == killed.accepted()
-
-
 def test_producers_killed_again_and_again(redis, logd, box):
     """Each record that was accepted stands once, wherever the producers died."""
     names = []
