@@ -1,4 +1,5 @@
 """logd at its limits: connections, times, memory, pipes that nobody reads, and what it says about Redis's settings."""
+import collections
 import json
 import os
 import re
@@ -163,16 +164,16 @@ def test_max_connections(box, redis):
 
 def test_idle_timeout(box, redis):
     """Counts from the last answer, or from the connection's begin, and asks nothing of a request under way."""
-    logd = box.logd(redis, "--no-echo", "--idle-timeout", f"{500 * SCALE:.0f}ms")
+    logd = box.logd(redis, "--no-echo", "--idle-timeout", f"{1500 * SCALE:.0f}ms")
     with Connection(logd.port) as silent, Connection(logd.port) as used:
         for _ in range(4):
-            assert not select.select([used.sock], [], [], 0.2 * SCALE)[0]
+            assert not select.select([used.sock], [], [], 0.6 * SCALE)[0]
             assert health(used) == 200
         assert silent.closed()
         assert used.closed()
     with Connection(logd.port) as slow:
         slow.send(request(body=one())[:-1])
-        assert not select.select([slow.sock], [], [], 1 * SCALE)[0]
+        assert not select.select([slow.sock], [], [], 2 * SCALE)[0]
         slow.send(one()[-1:])
         assert slow.response().status == 200
 
@@ -266,17 +267,15 @@ def test_max_in_flight_with_a_frozen_redis(box, redis):
             c.send(request(body=body))
         answered = lambda: select.select([c.sock for c in connections], [], [], 0)[0]
         wait_until(lambda: len(answered()) >= 15, "503 to most of them")
-        refused = [c for c in connections if c.sock in answered()]
-        assert {c.response().status for c in refused} == {503}
         assert 0 < logd.metrics()["logd_in_flight_bytes"] <= 256 * 1024
         redis.signal(signal.SIGCONT)
-        waiting = [c for c in connections if c not in refused]
-        assert waiting and {c.response().status for c in waiting} == {200}
+        statuses = collections.Counter(c.response().status for c in connections)
+        assert set(statuses) == {200, 503} and statuses[503] >= 15
     finally:
         redis.signal(signal.SIGCONT)
         for c in connections:
             c.__exit__()
-    assert redis.length() == len(waiting)
+    assert redis.length() == statuses[200]
 
 
 # ---- Redis ----
