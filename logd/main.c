@@ -306,9 +306,9 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 {
     struct daemon *d = arg;
     (void)what;
+    drop_signals(d); /* first, so that what is said next is true */
     diag_info("%s: finishing what has been accepted; a second signal ends logd at once",
               number == SIGINT ? "SIGINT" : "SIGTERM");
-    drop_signals(d);
     http_stop(d->http, options.shutdown_timeout, on_stopped, d);
 }
 

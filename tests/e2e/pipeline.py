@@ -77,9 +77,10 @@ class Process:
     def wait_output(self, pattern, since=(0, 0), seconds=10.0):
         """The match of pattern in standard output or error after the mark."""
         def look():
+            alive = self.alive()  # asked first: what it printed before its end counts
             found = (re.search(pattern, self.stdout()[since[0]:], re.M) or
                      re.search(pattern, self.stderr()[since[1]:], re.M))
-            if not found and not self.alive():
+            if not found and not alive:
                 raise AssertionError(f"{self.name} exited with {self.popen.returncode}: {self.stderr()[-2000:]}")
             return found
         return wait_until(look, lambda: f"{pattern!r} from {self.name}; it printed {self.stdout()[-2000:]!r} and "

@@ -2,6 +2,7 @@
 import json
 import select
 import socket
+import time
 
 import pipeline
 
@@ -52,8 +53,10 @@ class Connection:
 
     def trickle(self, data, pause):
         """Sends byte by byte until all is sent or the peer says something. Returns whether it said something."""
+        begin = time.monotonic()
         for i in range(len(data)):
-            if select.select([self.sock], [], [], pause)[0]:
+            due = begin + (i + 1) * pause  # so that late wake-ups do not add up
+            if select.select([self.sock], [], [], max(0, due - time.monotonic()))[0]:
                 return True
             self.send(data[i:i + 1])
         return False

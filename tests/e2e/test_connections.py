@@ -265,7 +265,7 @@ def test_slow_sender(box, where):
 
 def test_deadline_of_each_request(box):
     """The deadline counts from the first byte of each request, not of the connection."""
-    logd = box.logd(box.redis(), "--request-timeout", "1500ms")
+    logd = box.logd(box.redis(), "--request-timeout", "2s")
     data = request(body=one())
     with Connection(logd.port) as c:
         for _ in range(6):

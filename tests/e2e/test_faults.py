@@ -242,7 +242,7 @@ def test_reopening_that_fails_is_tried_again(box, redis, logd):
 # ---- Redis refuses writes ----
 
 def test_redis_is_out_of_memory(box, redis, logd):
-    producer = box.producer(logd, "--threads", 2, "--records", 4000, "--rate", 8000, "--pad", 100, *LEVEL, *QUICK)
+    producer = box.producer(logd, "--threads", 2, "--records", 4000, "--rate", 2000, "--pad", 100, *LEVEL, *QUICK)
     wait_until(lambda: redis.length() > 500, "some records")
     redis("CONFIG", "SET", "maxmemory", "1")
     logd.wait_unready()
@@ -308,7 +308,7 @@ def test_redis_refuses_to_write_after_a_failed_snapshot(box, redis, logd):
 def test_two_logd_are_killed_in_turn_in_mid_traffic(box, redis):
     worker = box.worker(redis)
     both = [box.logd(redis, "--no-echo", name=f"logd-{n}") for n in "ab"]
-    producer = box.producer(",".join(d.url for d in both), "--threads", 3, "--records", 8000, "--rate", 4000, *LEVEL, *QUICK)
+    producer = box.producer(",".join(d.url for d in both), "--threads", 3, "--records", 8000, "--rate", 1600, *LEVEL, *QUICK)
     deaths = 0
     while producer.alive():
         both[deaths % 2].kill()

@@ -95,7 +95,7 @@ def test_undelivered_records_are_kept_and_drained_later(box):
     logd = box.logd(redis)
     url = logd.url
     logd.stop()
-    status, _, err = logsend(box, url, "-t", "300ms", stdin=b"a\nb\nc\n")
+    status, _, err = logsend(box, url, "-t", "2s", stdin=b"a\nb\nc\n")
     assert status == 1
     assert "connecting failed: Connection refused" in err
     assert "not delivered: 3 records, kept in the ring directory" in err

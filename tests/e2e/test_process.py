@@ -106,7 +106,8 @@ def test_child_that_outlives_its_parent_owns_no_ring(box, redis, logd, scenario)
 
 def test_exec_of_another_program(box, redis, logd, scenario):
     """It gets none of the library's descriptors, and adopts the ring of the program that it has replaced."""
-    p = scenario("exec")
+    # So that what is logged last is still in the ring when the other program takes over.
+    p = scenario("exec", env={"LOGCLIENT_LINGER_MS": "500"})
     assert "fd " not in p.stdout()
     adopt(box, logd)
     stored_once(redis, p.accepted())

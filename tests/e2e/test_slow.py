@@ -59,8 +59,8 @@ def test_a_batch_that_takes_longer_than_a_request_may(box, redis, logd):
 def test_a_reply_of_redis_that_takes_longer_than_it_may(box, redis, logd):
     """The worker gave the connection up in the midst of the reply, and asked for the same again, for ever."""
     assert logd.post([record("x" * 60000) for _ in range(40)])[0] == 200
-    with Slow(redis.socket, 400_000) as slow:
-        worker = box.worker(f"redis://127.0.0.1:{slow.port}", "--redis-timeout", "1s")
+    with Slow(redis.socket, 200_000) as slow:
+        worker = box.worker(f"redis://127.0.0.1:{slow.port}", "--redis-timeout", "3s")
         wait_until(lambda: len(worker.lines()) == 40, "all lines", 60)
         wait_until(redis.drained, "the stream to be empty", 60)
         assert slow.connections <= 2

@@ -523,7 +523,8 @@ def test_counters_keep_their_law_through_kills_of_redis(box):
     n = {k: metrics(port)[f"logworker_{k}_total"] for k in ("entries_read", "records_written", "records_filtered", "records_dead",
                                                             "records_skipped", "records_dropped")}
     assert n["entries_read"] == sum(v for k, v in n.items() if k != "entries_read")
-    assert (n["records_written"], n["records_dead"]) == (600, 6)
+    # A move whose reply died with Redis is not counted; the counters may fall short of what is there, and never exceed it.
+    assert n["records_written"] == 600 and n["records_dead"] <= redis.length("logs-stream:dead") == 6
     # A batch that was committed, but not acknowledged in time, is read again, and counted as skipped.
     assert n["records_filtered"] >= 1200
     assert numbers(worker) == [i * 300 + 200 + k for i in range(6) for k in range(100)]

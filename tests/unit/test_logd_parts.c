@@ -114,7 +114,7 @@ static void expire(struct deadline *d)
 
 static void things_expire_in_order_unless_they_move_on(void **state)
 {
-    static const int64_t timeouts[DEADLINE_STATES_MAX] = {60000, 40, 10, 20};
+    static const int64_t timeouts[DEADLINE_STATES_MAX] = {60000, 900, 100, 500};
     struct deadlines ds;
     struct thing t[5] = {{.expired = 0}};
     (void)state;

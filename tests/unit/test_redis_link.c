@@ -122,18 +122,18 @@ static void test_stopped_server(void **state)
 {
     struct world *w = *state;
 
-    w->config.reply_timeout_ms = 300;
-    w->config.connect_timeout_ms = 300;
+    w->config.reply_timeout_ms = 1000;
+    w->config.connect_timeout_ms = 1000;
     open_ready(w);
     expect_reply(w, "PING", "status PONG");
     kill(w->server.pid, SIGSTOP);
     must_send(w, "PING");
     run_until(w, &w->down, 1);
     assert_int_equal(w->nulls, 1);
-    assert_string_equal(w->why, "no reply within 300 ms");
+    assert_string_equal(w->why, "no reply within 1000 ms");
     w->failed = 0;
     run_until(w, &w->failed, 1);
-    assert_string_equal(w->why, "connected, but no answer to PING within 300 ms");
+    assert_string_equal(w->why, "connected, but no answer to PING within 1000 ms");
     kill(w->server.pid, SIGCONT);
     run_until(w, &w->ready, 2);
 }
@@ -144,10 +144,10 @@ static void test_timeout_is_of_the_oldest(void **state)
 {
     struct world *w = *state;
 
-    w->config.reply_timeout_ms = 500;
+    w->config.reply_timeout_ms = 2000;
     open_ready(w);
     for (unsigned i = 1; i <= 4; i++) {
-        must_send(w, "BLPOP nothing 0.2");
+        must_send(w, "BLPOP nothing 0.8");
         run_until(w, &w->replies, i);
     }
     assert_int_equal(w->down, 0);
