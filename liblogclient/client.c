@@ -75,10 +75,14 @@ static int start(logclient_t *c)
     atomic_store(&c->sleeping, false);
     atomic_store(&c->stop, false);
     c->acknowledged = 0;
+    int held[STDERR_FILENO + 1];
+    size_t n = lc_hold_standard(held);
     c->wake_fd = lc_fd_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    int wake_error = errno;
+    int error = c->wake_fd < 0 ? 0 : open_ring(c);
+    lc_release_standard(held, n);
     if (c->wake_fd < 0)
-        return errno;
-    int error = open_ring(c);
+        return wake_error;
     if (error == 0)
         error = lc_sender_start(c);
     if (error != 0) {

@@ -1,5 +1,5 @@
-/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2; but for the resolver's
- * sockets, and one to a host whose name had to be resolved, until it is connected. */
+/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2; but for the socket to a host
+ * whose name had to be resolved, until it is connected. */
 #ifndef LC_FD_INTERNAL_H
 #define LC_FD_INTERNAL_H
 
@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 /* A program that has closed its standard descriptors writes its messages into whatever got their
- * numbers. Moves a new descriptor to 3 or above; -1 with errno when it cannot, or was -1. */
+ * numbers, be it for a moment. Moves a new descriptor to 3 or above; -1 with errno when it cannot,
+ * or was -1. Opened under lc_hold_standard() it lies there already, but where there is no
+ * /dev/null. */
 static inline int lc_fd_high(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
@@ -22,7 +24,7 @@ static inline int lc_fd_high(int fd)
 }
 
 /* Opens /dev/null as those of the three that are closed, so that the descriptors of others come to
- * lie above; returns how many, in `held`, to be closed after that. */
+ * lie above; returns how many, in `held`, for lc_release_standard() after that. */
 static inline size_t lc_hold_standard(int held[STDERR_FILENO + 1])
 {
     size_t n = 0;
@@ -32,6 +34,12 @@ static inline size_t lc_hold_standard(int held[STDERR_FILENO + 1])
     if (fd >= 0)
         close(fd);
     return n;
+}
+
+static inline void lc_release_standard(const int *held, size_t n)
+{
+    while (n > 0)
+        close(held[--n]);
 }
 
 #endif

@@ -16,6 +16,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 
+#include "fd-internal.h"
 #include "logclient.h"
 
 #define ANSWER_MAX  65536
@@ -213,10 +214,13 @@ static bool is_quiet(const struct lc_http *http)
            (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+static bool is_connected_to(const struct lc_http *http, const struct lc_url *url)
+{
+    return http->connection != NULL && http->connected_url == url && is_quiet(http);
+}
+
 static bool connect_to(struct lc_http *http, const struct lc_url *url)
 {
-    if (http->connection != NULL && http->connected_url == url && is_quiet(http))
-        return true;
     disconnect(http);
     bool address = is_address(url->host);
     if (!address && http->dns == NULL)
@@ -241,9 +245,9 @@ static void close_low(evutil_socket_t fd, short what, void *arg)
     close((int)(intptr_t)arg);
 }
 
-/* Moves the socket away from the standard descriptors (fd-internal.h); when a name had to be
- * resolved first, only once it is connected. Then libevent goes on with the low descriptor until
- * the event is over, so it stays open until then. */
+/* Moves the socket away from the standard descriptors (fd-internal.h), where it may lie when a name
+ * had to be resolved first. libevent goes on with the low descriptor until the event is over, so it
+ * stays open until then. */
 static void raise_socket(struct lc_http *http, struct bufferevent *bev)
 {
     struct timeval now = {0, 0};
@@ -253,10 +257,7 @@ static void raise_socket(struct lc_http *http, struct bufferevent *bev)
     int high = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (high < 0)
         return;
-    if (http->connecting)
-        close(low);
-    else if (event_base_once(http->base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) !=
-             0) {
+    if (event_base_once(http->base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) != 0) {
         close(high);
         return;
     }
@@ -285,7 +286,6 @@ static void watch_connecting(struct lc_http *http)
     bufferevent_data_cb reader, writer;
     bufferevent_getcb(bev, &reader, &writer, &http->connecting_cb, &http->connecting_arg);
     bufferevent_setcb(bev, reader, writer, on_connecting, http);
-    raise_socket(http, bev);
 }
 
 /* ---- the interface ---- */
@@ -322,14 +322,11 @@ static int add_headers(struct evhttp_request *request, const struct lc_http_requ
     return failed;
 }
 
-void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
+static void send_request(struct lc_http *http, const struct lc_http_request *r)
 {
     struct timeval timeout = {r->timeout_ms / 1000, (int)(r->timeout_ms % 1000) * 1000};
-    http->pending = true;
-    http->answer = (struct lc_http_answer){.retry_after_ms = -1};
-    http->error[0] = http->body[0] = http->connect_error[0] = '\0';
     event_add(http->timer, &timeout);
-    if (!connect_to(http, r->url))
+    if (http->connecting && !connect_to(http, r->url))
         return;
     /* evhttp's own limits, of 45 and 50 seconds, must not come first. */
     timeout.tv_sec++;
@@ -347,13 +344,25 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
         fail(http, "out of memory", "");
         return;
     }
-    http->connecting = lc_http_fd(http) < 0;
     /* Owns the request from here, also when it fails; on_error() and on_answer() may run inside. */
     if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
         fail(http, "connecting failed", "");
     if (http->connecting && http->pending)
         watch_connecting(http);
     set_up_socket(http);
+}
+
+void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
+{
+    int held[STDERR_FILENO + 1];
+    http->pending = true;
+    http->answer = (struct lc_http_answer){.retry_after_ms = -1};
+    http->error[0] = http->body[0] = http->connect_error[0] = '\0';
+    http->connecting = !is_connected_to(http, r->url);
+    /* A socket at 1 for a moment was enough: the program wrote there, and died of SIGPIPE. */
+    size_t n = http->connecting ? lc_hold_standard(held) : 0;
+    send_request(http, r);
+    lc_release_standard(held, n);
 }
 
 int lc_http_fd(const struct lc_http *http)

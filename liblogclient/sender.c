@@ -358,8 +358,7 @@ static struct event_base *new_base(void)
     int held[STDERR_FILENO + 1];
     size_t n = lc_hold_standard(held);
     struct event_base *base = event_base_new_with_config(config);
-    while (n > 0)
-        close(held[--n]);
+    lc_release_standard(held, n);
     event_config_free(config);
     return base;
 }

@@ -9,6 +9,8 @@
 
 #include <event2/event.h>
 
+#include "fd-internal.h"
+
 #define SEARCH_EVERY_MS 2000
 
 void lc_publish_progress(logclient_t *c)
@@ -144,8 +146,11 @@ static void on_search(evutil_socket_t fd, short what, void *arg)
     check_own_file(all->client);
     if (all->client->options->adopt != LC_ON || all->adopted_count == LC_ADOPTED_MAX)
         return;
+    int held[STDERR_FILENO + 1];
     lc_hold_forks();
+    size_t n = lc_hold_standard(held);
     bool searched = search(all, name, &found);
+    lc_release_standard(held, n);
     lc_allow_forks();
     if (!searched)
         return;

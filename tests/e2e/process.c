@@ -521,21 +521,33 @@ static void run_fork_in_fork(char **arg)
     flush();
 }
 
-/* A program without standard descriptors, which writes to them all the same. */
-static void run_closed(char **arg)
+static void *write_strays(void *arg)
 {
-    (void)arg;
-    for (int fd = 0; fd < 3; fd++)
-        close(fd);
-    for (long i = 0; i < 200; i++) {
-        log_one("closed", i);
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
         for (int fd = 0; fd < 3; fd++) {
             ssize_t n = write(fd, "stray\n", 6);
             (void)n;
         }
+    return arg;
+}
+
+/* A program without standard descriptors, which writes to them all the same, and all the time. */
+static void run_closed(char **arg)
+{
+    pthread_t thread;
+
+    (void)arg;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    if (pthread_create(&thread, NULL, write_strays, NULL) != 0)
+        die("pthread_create");
+    for (long i = 0; i < 200; i++) {
+        log_one("closed", i);
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     flush();
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) >= 0)
             _exit(72); /* whose is it? */
