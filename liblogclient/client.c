@@ -78,11 +78,10 @@ static int start(logclient_t *c)
     int held[STDERR_FILENO + 1];
     size_t n = lc_hold_standard(held);
     c->wake_fd = lc_fd_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    int wake_error = errno;
-    int error = c->wake_fd < 0 ? 0 : open_ring(c);
+    int error = c->wake_fd < 0 ? errno : open_ring(c);
     lc_release_standard(held, n);
     if (c->wake_fd < 0)
-        return wake_error;
+        return error;
     if (error == 0)
         error = lc_sender_start(c);
     if (error != 0) {
