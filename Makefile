@@ -33,13 +33,13 @@ pkg_libs   = $(shell $(PKG_CONFIG) --libs $(1))
 # What the library takes from common/: records, and nothing that needs another library.
 RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c
 LIB_SRC    := $(filter-out liblogclient/logsend%.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
-COMMON_SRC := $(wildcard common/*.c)
+COMMON_SRC := $(wildcard common/*.c common/*/*.c)
 LOGD_SRC   := $(wildcard logd/*.c)
 WORKER_SRC := $(wildcard worker/*.c)
 EXAMPLES   := $(patsubst examples/%.c,%,$(filter-out examples/service.c,$(wildcard examples/*.c)))
-UNIT       := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+UNIT       := $(patsubst tests/%.c,%,$(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 ifeq ($(SAN),thread)
-UNIT       := $(filter-out test_worker_crash,$(UNIT)) # it has one thread, and is slow
+UNIT       := $(filter-out %/test_sink_crash,$(UNIT)) # it has one thread, and is slow
 endif
 HELPERS    := $(patsubst tests/e2e/%.c,%,$(wildcard tests/e2e/*.c))
 BENCH      := call load latency floor bare
@@ -128,24 +128,31 @@ check-run:
 
 test-programs: $(addprefix $(BUILD)/tests/,$(UNIT) $(HELPERS))
 
-# The library's objects twice: as they are for unit tests of internals, and hidden behind the .so for everything else.
-$(BUILD)/tests/test_%: tests/unit/test_%.c $(call obj,$(sort $(LIB_SRC) $(COMMON_SRC) $(filter-out %/main.c,$(LOGD_SRC) $(WORKER_SRC))))
-	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
-	    $(call pkg_libs,libevent hiredis jansson cmocka)
+# A unit test links what it needs of its own directory and of common/, and nothing else: the linker takes it from archives.
+# Objects of the second kind have crash points in them (common/crash.h): tests let the code die at each of them in turn.
+UNIT_LIBS = $(if $(findstring /logd/,$@),$(1)/logd.a)$(if $(findstring /worker/,$@),$(1)/worker.a)$(if $(findstring /liblogclient/,$@),$(1)/liblogclient.a) $(1)/common.a
+ARCHIVES  = common liblogclient logd worker
 
-# Tests that let the code die at every crash point in turn (common/crash.h): what they test is compiled again, with the points in it.
-CRASH_SRC   := $(LIB_SRC) common/diag.c worker/stream-id.c worker/state.c worker/writer.c
-CRASH_TESTS := $(filter %_crash,$(UNIT))
+define archive
+$(BUILD)/$(1)/$(2).a: $(patsubst %.c,$(BUILD)/$(1)/%.o,$(filter-out %/main.c %/logsend.c,$(wildcard $(2)/*.c $(2)/*/*.c)))
+	rm -f $$@
+	$(AR) rcs $$@ $$^
+endef
+$(foreach kind,obj crash,$(foreach dir,$(ARCHIVES),$(eval $(call archive,$(kind),$(dir)))))
 
 $(BUILD)/crash/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
 
-$(CRASH_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/unit/%.c $(patsubst %.c,$(BUILD)/crash/%.o,$(CRASH_SRC))
+$(BUILD)/tests/unit/%_crash: tests/unit/%_crash.c $(ARCHIVES:%=$(BUILD)/crash/%.a)
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
-	    $(call pkg_libs,libevent cmocka)
+	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $< \
+	    $(call UNIT_LIBS,$(BUILD)/crash) $(call pkg_libs,libevent hiredis jansson cmocka)
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(ARCHIVES:%=$(BUILD)/obj/%.a)
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $< \
+	    $(call UNIT_LIBS,$(BUILD)/obj) $(call pkg_libs,libevent hiredis jansson cmocka)
 
 $(BUILD)/tests/%: tests/e2e/%.c liblogclient/logclient.h $(BUILD)/liblogclient.so
 	@mkdir -p $(@D)
@@ -175,7 +182,7 @@ chaos: deps ## kill everything at random for SECONDS=30 and count what is lost o
 	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/chaos/chaos.py --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 FUZZ_SECONDS ?= 60
-FUZZ_SRC = logd/quick.c logd/parse.c logd/failure.c $(RECORD_SRC)
+FUZZ_SRC = logd/quick.c logd/parse.c common/http/failure.c $(RECORD_SRC)
 
 fuzz: ## compare logd's two JSON readers with libFuzzer (needs clang; FUZZ_SECONDS=60)
 	@mkdir -p $(BUILD)/fuzz/corpus
@@ -235,7 +242,7 @@ uninstall: ## remove what install put there
 
 # ---- keep ----
 
-C_FILES = $(wildcard common/*.[ch] liblogclient/*.[ch] logd/*.[ch] worker/*.[ch] examples/*.[ch] tests/*/*.[ch])
+C_FILES = $(wildcard common/*.[ch] common/*/*.[ch] liblogclient/*.[ch] logd/*.[ch] worker/*.[ch] examples/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch])
 
 format: ## lay the sources out with clang-format
 	clang-format -i $(C_FILES)

@@ -26,7 +26,7 @@ static void answer(struct http_exchange *x, int status, const char *type, const 
 
 /* ---- POST /api/log ---- */
 
-static void on_stored(void *arg, const struct batch *b, const struct store_outcome *o)
+static void on_stored(void *arg, const struct store_batch *b, const struct store_outcome *o)
 {
     struct http_exchange *x = arg;
     char text[128];
@@ -50,7 +50,7 @@ static void on_gone(void *arg)
     store_forget(arg);
 }
 
-static bool fill(struct api *a, struct batch *b, enum head_media media, struct span body,
+static bool fill(struct api *a, struct store_batch *b, enum head_media media, struct span body,
                  struct failure *f)
 {
     const struct ingest in = {
@@ -77,7 +77,7 @@ static bool post(struct api *a, struct http_exchange *x, const struct http_reque
                         r->head.value[HEAD_LOG_SEQUENCE], r->head.value[HEAD_LOG_SKIP], f) ||
         !store_open(a->store, f))
         return false;
-    struct batch *b = store_batch(a->store);
+    struct store_batch *b = store_batch(a->store);
     if (b == NULL) {
         failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
         return false;

@@ -5,14 +5,14 @@
 #include <stddef.h>
 
 #include "logd/echo.h"
-#include "logd/http.h"
+#include "common/http/server.h"
 #include "logd/stats.h"
 #include "logd/store.h"
 
 struct api {
     struct store *store; /* all borrowed */
     struct echo *echo;   /* NULL: records are not echoed */
-    struct stats *stats;
+    struct logd_stats *stats;
     size_t max_records;
     size_t max_message;
     struct buf lines; /* scratch, owned */

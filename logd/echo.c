@@ -18,7 +18,7 @@ struct echo {
     bool terminal;    /* fd is one */
     bool mid_line;    /* the last write ended within a line whose rest was dropped */
     struct buf shown; /* scratch: lines as a terminal gets them */
-    struct stats *stats;
+    struct logd_stats *stats;
 };
 
 /* O_NONBLOCK belongs to the open file, which other processes share: a description of one's own is
@@ -39,7 +39,7 @@ static void open_own(struct echo *e, int fd)
     e->owned = true;
 }
 
-struct echo *echo_new(int fd, struct stats *stats)
+struct echo *echo_new(int fd, struct logd_stats *stats)
 {
     struct echo *e = calloc(1, sizeof(*e));
     if (e == NULL)

@@ -11,7 +11,7 @@ struct echo;
 
 /* Writes to `fd`, which is not closed. Lines that cannot be written at once are counted in
  * stats->echo_dropped. NULL: out of memory. */
-struct echo *echo_new(int fd, struct stats *stats);
+struct echo *echo_new(int fd, struct logd_stats *stats);
 
 /* Writes whole lines of JSON; to a terminal, with their control characters escaped. */
 void echo_write(struct echo *e, const char *lines, size_t n);

@@ -1,7 +1,7 @@
 #include "logd/ingest.h"
 
 #include "common/record.h"
-#include "common/resp.h"
+#include "common/redis/resp.h"
 #include "common/timestamp.h"
 #include "logd/parse.h"
 

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "common/buf.h"
-#include "logd/failure.h"
+#include "common/http/failure.h"
 
 enum ingest_format {
     INGEST_JSON,  /* one object, or an array of objects */

@@ -12,13 +12,13 @@
 #include "common/diag.h"
 #include "common/event-log.h"
 #include "common/heap.h"
-#include "common/listen.h"
+#include "common/http/listening.h"
 #include "common/options.h"
 #include "common/record.h"
 #include "common/timestamp.h"
 #include "logd/api.h"
 #include "logd/echo.h"
-#include "logd/http.h"
+#include "common/http/server.h"
 #include "logd/stats.h"
 #include "logd/store.h"
 
@@ -165,7 +165,7 @@ static const struct options_program program = {
 struct daemon {
     struct event_base *base;
     struct redis_url url;
-    struct stats stats;
+    struct logd_stats stats;
     struct store *store;
     struct echo *echo;
     struct api api;
@@ -316,7 +316,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
  * neither may end this one. */
 static void on_other_signal(evutil_socket_t number, short what, void *arg)
 {
-    const struct stats *s = &((struct daemon *)arg)->stats;
+    const struct logd_stats *s = &((struct daemon *)arg)->stats;
     (void)what;
     if (number == SIGHUP)
         diag_info("SIGHUP: there is nothing to open anew; logd goes on");

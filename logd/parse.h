@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "common/record.h"
-#include "logd/failure.h"
+#include "common/http/failure.h"
 
 #define PARSE_DEPTH_MAX 64 /* levels of nesting; the record itself is the first */
 

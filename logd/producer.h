@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "logd/failure.h"
+#include "common/http/failure.h"
 
 #define PRODUCER_ID_LEN       32
 #define PRODUCER_SEQUENCE_MAX 9007199254740991 /* 2^53 - 1 */

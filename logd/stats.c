@@ -11,7 +11,7 @@ static bool is_usual(int status)
     return status == 200 || status == 400 || status == 503;
 }
 
-static void write_requests(const struct stats *s, struct buf *out)
+static void write_requests(const struct logd_stats *s, struct buf *out)
 {
     uint64_t bad = 0;
     metrics_head(out, "logd_requests_total", "counter", "HTTP requests answered.");
@@ -28,7 +28,7 @@ static void write_requests(const struct stats *s, struct buf *out)
                     "HTTP requests refused because of the request itself (4xx).", bad);
 }
 
-void stats_write(const struct stats *s, struct buf *out)
+void stats_write(const struct logd_stats *s, struct buf *out)
 {
     metrics_counter(out, "logd_records_accepted_total", "Records stored in Redis, new ones only.",
                     s->accepted);

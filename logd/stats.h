@@ -11,7 +11,7 @@
 #define STATS_STATUS_MAX 600
 
 /* Counters count from the start of the process; each is advanced where the thing happens. */
-struct stats {
+struct logd_stats {
     int64_t start_ms;                    /* wall clock at the start */
     uint64_t requests[STATS_STATUS_MAX]; /* answered, by status */
     uint64_t accepted;                   /* records new in Redis, confirmed */
@@ -26,13 +26,13 @@ struct stats {
     bool redis_up;      /* connected, and takes writes as far as is known */
 };
 
-static inline void stats_answered(struct stats *s, int status)
+static inline void stats_answered(struct logd_stats *s, int status)
 {
     if (status >= 0 && status < STATS_STATUS_MAX)
         s->requests[status]++;
 }
 
 /* Appends all in the Prometheus text format. */
-void stats_write(const struct stats *s, struct buf *out);
+void stats_write(const struct logd_stats *s, struct buf *out);
 
 #endif

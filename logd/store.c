@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "common/diag.h"
-#include "common/resp.h"
+#include "common/redis/resp.h"
 #include "logd/ingest.h"
 #include "logd/script.h"
 #include "logd/watch.h"
@@ -36,21 +36,21 @@ struct store {
     struct buf prefix;      /* scratch */
     char trouble[320];      /* "" when Redis takes writes */
     bool was_ready;         /* connected before */
-    struct batch *free_list;
+    struct store_batch *free_list;
     size_t free_count;
     size_t unanswered; /* bytes of the commands that Redis has */
-    struct batch *waiting,
+    struct store_batch *waiting,
         **waiting_end; /* whose commands it does not have yet; first in, first out */
-    struct batch
+    struct store_batch
         *gathered;        /* the first batch of the command being gathered; the others hang on it */
     struct event *gather; /* sends it when all requests of this turn have been read */
 };
 
 /* ---- Batches ---- */
 
-struct batch *store_batch(struct store *s)
+struct store_batch *store_batch(struct store *s)
 {
-    struct batch *b = s->free_list;
+    struct store_batch *b = s->free_list;
     if (b != NULL) {
         s->free_list = b->next_listed;
         s->free_count--;
@@ -69,7 +69,7 @@ struct batch *store_batch(struct store *s)
     return b;
 }
 
-void store_discard(struct batch *b)
+void store_discard(struct store_batch *b)
 {
     struct store *s = b->store;
     bool keep = s->free_count < FREE_BATCHES_MAX && b->args.cap <= FREE_BATCH_BYTES_MAX;
@@ -112,7 +112,7 @@ static void on_look(const char *error, void *arg)
     set_trouble(s, text);
 }
 
-static void count_outcome(struct stats *stats, const struct batch *b, const struct store_outcome *o)
+static void count_outcome(struct logd_stats *stats, const struct store_batch *b, const struct store_outcome *o)
 {
     static struct diag_limit limit;
     if (o->failure != NULL) {
@@ -130,10 +130,10 @@ static void count_outcome(struct stats *stats, const struct batch *b, const stru
 }
 
 /* Finishes a command: the batch that carries it, and those that were gathered into it. */
-static void finish(struct batch *b, const struct store_outcome *o)
+static void finish(struct store_batch *b, const struct store_outcome *o)
 {
-    struct stats *stats = b->store->config.stats;
-    for (struct batch *next; b != NULL; b = next) {
+    struct logd_stats *stats = b->store->config.stats;
+    for (struct store_batch *next; b != NULL; b = next) {
         next = b->next;
         stats->in_flight_bytes -= b->bytes;
         stats->in_flight_batches--;
@@ -144,12 +144,12 @@ static void finish(struct batch *b, const struct store_outcome *o)
     }
 }
 
-static void finish_failed(struct batch *b, const struct failure *f)
+static void finish_failed(struct store_batch *b, const struct failure *f)
 {
     finish(b, &(struct store_outcome){.failure = f});
 }
 
-static void finish_unsent(struct batch *b)
+static void finish_unsent(struct store_batch *b)
 {
     struct failure f;
     failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
@@ -158,7 +158,7 @@ static void finish_unsent(struct batch *b)
 
 /* Redis ends an error from a script with where in the script it arose, which tells a client
  * nothing. */
-static void finish_refused(struct batch *b, const struct redis_reply *reply)
+static void finish_refused(struct store_batch *b, const struct redis_reply *reply)
 {
     struct failure f;
     struct span text = reply_span(reply);
@@ -170,7 +170,7 @@ static void finish_refused(struct batch *b, const struct redis_reply *reply)
     finish_failed(b, &f);
 }
 
-static bool is_outcome(const struct redis_reply *reply, const struct batch *b)
+static bool is_outcome(const struct redis_reply *reply, const struct store_batch *b)
 {
     if (reply_type(reply) != REPLY_ARRAY || reply_count(reply) != 2)
         return false;
@@ -181,10 +181,10 @@ static bool is_outcome(const struct redis_reply *reply, const struct batch *b)
            reply_integer(gap) >= 0;
 }
 
-static bool send_command(struct batch *b, bool whole_script);
+static bool send_command(struct store_batch *b, bool whole_script);
 static void send_waiting(struct store *s);
 
-static void take_reply(const struct redis_reply *reply, struct batch *b)
+static void take_reply(const struct redis_reply *reply, struct store_batch *b)
 {
     struct failure f;
     if (reply == NULL) {
@@ -210,7 +210,7 @@ static void take_reply(const struct redis_reply *reply, struct batch *b)
 
 static void on_reply(const struct redis_reply *reply, void *arg)
 {
-    struct batch *b = arg;
+    struct store_batch *b = arg;
     struct store *s = b->store;
     s->unanswered -= b->args.len;
     take_reply(reply, b);
@@ -221,7 +221,7 @@ static void on_reply(const struct redis_reply *reply, void *arg)
 /* ---- Commands ---- */
 
 /* All of the command that stands before the records. */
-static void write_prefix(struct store *s, const struct batch *b, bool whole_script)
+static void write_prefix(struct store *s, const struct store_batch *b, bool whole_script)
 {
     struct buf *out = &s->prefix;
     bool has_producer = b->producer.id[0] != '\0';
@@ -243,7 +243,7 @@ static void write_prefix(struct store *s, const struct batch *b, bool whole_scri
 }
 
 /* The records stay in b->args, so that they can be sent once more with the whole script. */
-static bool send_command(struct batch *b, bool whole_script)
+static bool send_command(struct store_batch *b, bool whole_script)
 {
     struct store *s = b->store;
     struct buf *prefix = &s->prefix;
@@ -267,7 +267,7 @@ static bool send_command(struct batch *b, bool whole_script)
 }
 
 /* Sends the command of the batch, now or when its turn comes. */
-static bool submit(struct batch *b)
+static bool submit(struct store_batch *b)
 {
     struct store *s = b->store;
     if (s->waiting == NULL && s->unanswered < WINDOW_BYTES)
@@ -280,9 +280,9 @@ static bool submit(struct batch *b)
     return true;
 }
 
-static struct batch *take_waiting(struct store *s)
+static struct store_batch *take_waiting(struct store *s)
 {
-    struct batch *b = s->waiting;
+    struct store_batch *b = s->waiting;
     s->waiting = b->next_listed;
     return b;
 }
@@ -290,7 +290,7 @@ static struct batch *take_waiting(struct store *s)
 static void send_waiting(struct store *s)
 {
     while (s->waiting != NULL && s->unanswered < WINDOW_BYTES) {
-        struct batch *b = take_waiting(s);
+        struct store_batch *b = take_waiting(s);
         if (!send_command(b, s->sha[0] == '\0'))
             finish_unsent(b);
     }
@@ -329,7 +329,7 @@ bool store_open(struct store *s, struct failure *f)
 
 static void send_gathered(struct store *s)
 {
-    struct batch *b = s->gathered;
+    struct store_batch *b = s->gathered;
     s->gathered = NULL;
     if (b != NULL && !submit(b))
         finish_unsent(b);
@@ -342,12 +342,12 @@ static void on_gather(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Adds the batch to the command being gathered. False when there is no memory for it. */
-static bool gather(struct batch *b)
+static bool gather(struct store_batch *b)
 {
     struct store *s = b->store;
     if (s->gathered != NULL && s->gathered->args.len + b->args.len > GATHER_ALL_MAX)
         send_gathered(s);
-    struct batch *carrier = s->gathered;
+    struct store_batch *carrier = s->gathered;
     if (carrier == NULL) {
         s->gathered = b;
         event_active(s->gather, EV_TIMEOUT, 0);
@@ -363,10 +363,10 @@ static bool gather(struct batch *b)
     return true;
 }
 
-bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure *f)
+bool store_send(struct store_batch *b, store_done_cb *done, void *arg, struct failure *f)
 {
     struct store *s = b->store;
-    struct stats *stats = s->config.stats;
+    struct logd_stats *stats = s->config.stats;
     b->done = done;
     b->arg = arg;
     b->bytes = b->args.len;
@@ -388,7 +388,7 @@ bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure 
     return true;
 }
 
-void store_forget(struct batch *b)
+void store_forget(struct store_batch *b)
 {
     b->done = NULL;
 }
@@ -498,7 +498,7 @@ void store_free(struct store *s)
     if (s->gather != NULL)
         event_free(s->gather);
     watch_free(s->watch);
-    for (struct batch *b = s->free_list, *next; b != NULL; b = next) {
+    for (struct store_batch *b = s->free_list, *next; b != NULL; b = next) {
         next = b->next_listed;
         buf_free(&b->args);
         free(b);

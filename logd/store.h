@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 #include "common/buf.h"
-#include "common/redis-link.h"
-#include "logd/failure.h"
+#include "common/redis/link.h"
+#include "common/http/failure.h"
 #include "logd/producer.h"
 #include "logd/stats.h"
 
@@ -21,13 +21,13 @@ struct store;
 struct store_config {
     const struct redis_url *url; /* borrowed for the store's life, like stream and stats */
     const char *stream;
-    struct stats *stats;
+    struct logd_stats *stats;
     int64_t reply_timeout_ms;
     int64_t producer_ttl_ms;
     size_t max_in_flight; /* bytes; one batch is always taken */
 };
 
-struct batch;
+struct store_batch;
 
 /* What became of a batch. */
 struct store_outcome {
@@ -38,10 +38,10 @@ struct store_outcome {
 
 /* Runs once for a batch that store_send() took, from the event loop; all is borrowed until it
  * returns. */
-typedef void store_done_cb(void *arg, const struct batch *b, const struct store_outcome *o);
+typedef void store_done_cb(void *arg, const struct store_batch *b, const struct store_outcome *o);
 
 /* One request's records on their way. */
-struct batch {
+struct store_batch {
     struct buf args; /* room for the command, then INGEST_ARGS arguments a record */
     size_t count;    /* records in it */
     struct producer producer;
@@ -52,8 +52,8 @@ struct batch {
     struct store *store;
     size_t bytes;   /* counted as in flight */
     size_t records; /* in the command that the batch carries: its own, and those gathered into it */
-    struct batch *next;        /* gathered into the same command */
-    struct batch *next_listed; /* in the list of those that are free, or of those that wait */
+    struct store_batch *next;        /* gathered into the same command */
+    struct store_batch *next_listed; /* in the list of those that are free, or of those that wait */
 };
 
 /* Starts connecting; never fails for lack of Redis. NULL: out of memory. */
@@ -67,15 +67,15 @@ const char *store_trouble(const struct store *s);
 bool store_open(struct store *s, struct failure *f);
 
 /* An empty batch; NULL: out of memory. To be given to store_send() or store_discard(). */
-struct batch *store_batch(struct store *s);
-void store_discard(struct batch *b);
+struct store_batch *store_batch(struct store *s);
+void store_discard(struct store_batch *b);
 
 /* Sends the batch: taken when this returns true, and then `done` runs once; else *f is set and the
  * batch stays the caller's. */
-bool store_send(struct batch *b, store_done_cb *done, void *arg, struct failure *f);
+bool store_send(struct store_batch *b, store_done_cb *done, void *arg, struct failure *f);
 
 /* The one who waits for a batch that was sent has gone: `done` will not run. */
-void store_forget(struct batch *b);
+void store_forget(struct store_batch *b);
 
 /* Closes; `done` runs for what is still in flight. */
 void store_free(struct store *s);

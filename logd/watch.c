@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "common/diag.h"
-#include "common/eviction.h"
-#include "common/resp.h"
+#include "common/redis/eviction.h"
+#include "common/redis/resp.h"
 
 #define LOOK_SECONDS 1
 

@@ -2,7 +2,7 @@
 #ifndef LOGD_WATCH_H
 #define LOGD_WATCH_H
 
-#include "common/redis-link.h"
+#include "common/redis/link.h"
 
 struct event_base;
 struct watch;

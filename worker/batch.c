@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/diag.h"
-#include "common/redis-link.h"
-#include "common/resp.h"
+#include "common/redis/link.h"
+#include "common/redis/resp.h"
 #include "worker/entry.h"
 
 /* Lua's unpack() takes about 8,000 values. */
@@ -23,7 +23,7 @@ static const char move_script[] = "redis.call('PERSIST', KEYS[1]) "
                                   "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) "
                                   "return 1";
 
-static void add_dead(struct batch *b, const struct config *config, struct span id,
+static void add_dead(struct stream_batch *b, const struct config *config, struct span id,
                      const struct redis_reply *fields, const char *reason)
 {
     size_t spans = reply_count(fields), kept = spans < DEAD_SPANS_MAX ? spans : DEAD_SPANS_MAX;
@@ -51,7 +51,7 @@ static void add_dead(struct batch *b, const struct config *config, struct span i
     b->dead_count++;
 }
 
-static void add_entry(struct batch *b, const struct config *config, struct span id,
+static void add_entry(struct stream_batch *b, const struct config *config, struct span id,
                       const struct redis_reply *fields)
 {
     struct span spans[ENTRY_SPANS_MAX];
@@ -75,7 +75,7 @@ static void add_entry(struct batch *b, const struct config *config, struct span 
     b->id_count++;
 }
 
-static void clear(struct batch *b)
+static void clear(struct stream_batch *b)
 {
     buf_clear(&b->lines);
     buf_clear(&b->ids);
@@ -88,7 +88,7 @@ static void clear(struct batch *b)
     b->last = b->last_fresh = (struct stream_id){0, 0};
 }
 
-bool batch_read(struct batch *b, const struct config *config, const struct redis_reply *entries,
+bool batch_read(struct stream_batch *b, const struct config *config, const struct redis_reply *entries,
                 struct stream_id committed, const char **why)
 {
     clear(b);
@@ -119,7 +119,7 @@ bool batch_read(struct batch *b, const struct config *config, const struct redis
            !b->scratch.failed;
 }
 
-struct span batch_next_dead(const struct batch *b)
+struct span batch_next_dead(const struct stream_batch *b)
 {
     size_t start = 0, end;
 
@@ -129,7 +129,7 @@ struct span batch_next_dead(const struct batch *b)
     return (struct span){b->dead.data + start, end - start};
 }
 
-void batch_free(struct batch *b)
+void batch_free(struct stream_batch *b)
 {
     buf_free(&b->lines);
     buf_free(&b->ids);

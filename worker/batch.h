@@ -10,7 +10,7 @@
 
 struct redis_reply;
 
-struct batch {
+struct stream_batch {
     struct buf lines; /* for the log */
     struct buf ids;   /* to delete and acknowledge after the commit, as RESP arguments */
     size_t id_count;
@@ -28,12 +28,12 @@ struct batch {
 
 /* Fills the batch from the entries of a reply; those up to `committed` are skipped. False: out of
  * memory, or a reply that makes no sense, which *why says. */
-bool batch_read(struct batch *b, const struct config *config, const struct redis_reply *entries,
+bool batch_read(struct stream_batch *b, const struct config *config, const struct redis_reply *entries,
                 struct stream_id committed, const char **why);
 
 /* The command for the next dead letter. */
-struct span batch_next_dead(const struct batch *b);
+struct span batch_next_dead(const struct stream_batch *b);
 
-void batch_free(struct batch *b);
+void batch_free(struct stream_batch *b);
 
 #endif

@@ -8,8 +8,8 @@
 
 #include "common/crash.h"
 #include "common/diag.h"
-#include "common/redis-link.h"
-#include "common/resp.h"
+#include "common/redis/link.h"
+#include "common/redis/resp.h"
 
 #define UNANSWERED_MAX 64 /* acknowledgements, two commands a batch */
 
@@ -17,14 +17,14 @@ static const struct timeval retry_interval = {.tv_sec = 1};
 
 struct committer {
     const struct config *config; /* borrowed, like writer and stats */
-    struct writer *writer;
-    struct stats *stats;
+    struct sink *sink;
+    struct worker_stats *stats;
     struct commit_events events;
     void *arg;
     struct redis_link *link;
     struct event *retry;  /* runs while the batch or the reopening waits for another attempt */
     struct event *replay; /* runs when an acknowledgement was not confirmed */
-    struct batch *batch;  /* in hand, or NULL */
+    struct stream_batch *batch;  /* in hand, or NULL */
     bool moving;          /* the reply for a dead letter of it is outstanding */
     bool stale;           /* see commit_stale() */
     bool stopping;
@@ -99,7 +99,7 @@ static void acknowledge(struct committer *c)
 
 static void done(struct committer *c)
 {
-    const struct batch *b = c->batch;
+    const struct stream_batch *b = c->batch;
 
     c->stats->written += b->written;
     c->stats->filtered += b->filtered;
@@ -132,10 +132,10 @@ static void say_stuck(struct committer *c, const char *what)
 /* True when the batch is in the log. */
 static bool write_batch(struct committer *c)
 {
-    struct batch *b = c->batch;
+    struct stream_batch *b = c->batch;
 
-    if (b->fresh && (!writer_settle(c->writer, b->replayed) ||
-                     !writer_commit(c->writer, &b->lines, b->last_fresh))) {
+    if (b->fresh && (!sink_settle(c->sink, b->replayed) ||
+                     !sink_commit(c->sink, &b->lines, b->last_fresh))) {
         say_stuck(c, "write");
         return false;
     }
@@ -176,7 +176,7 @@ static void on_moved(const struct redis_reply *reply, void *arg)
 /* Goes on with the batch until it is done, or has to wait. */
 static void step(struct committer *c)
 {
-    struct batch *b = c->batch;
+    struct stream_batch *b = c->batch;
 
     if (b->dead_moved < b->dead_count) {
         struct span command = batch_next_dead(b);
@@ -198,7 +198,7 @@ static void step(struct committer *c)
 
 static void try_to_reopen(struct committer *c)
 {
-    c->reopen_wanted = !writer_reopen(c->writer);
+    c->reopen_wanted = !sink_reopen(c->sink);
     if (c->reopen_wanted) {
         say_stuck(c, "reopen");
         wait_and_retry(c);
@@ -247,7 +247,7 @@ static void on_down(const char *why, void *arg)
 /* ---- life ---- */
 
 struct committer *commit_new(struct event_base *base, const struct config *config,
-                             struct writer *writer, struct stats *stats,
+                             struct sink *sink, struct worker_stats *stats,
                              const struct commit_events *events, void *arg)
 {
     const struct redis_link_config link = {.url = &config->redis,
@@ -261,7 +261,7 @@ struct committer *commit_new(struct event_base *base, const struct config *confi
     if (c == NULL)
         return NULL;
     c->config = config;
-    c->writer = writer;
+    c->sink = sink;
     c->stats = stats;
     c->events = *events;
     c->arg = arg;
@@ -294,7 +294,7 @@ const char *commit_stuck(const struct committer *c)
     return c->stuck[0] != '\0' ? c->stuck : NULL;
 }
 
-void commit_begin(struct committer *c, struct batch *batch)
+void commit_begin(struct committer *c, struct stream_batch *batch)
 {
     c->batch = batch;
     c->stale = false;

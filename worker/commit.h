@@ -8,7 +8,7 @@
 #include "worker/batch.h"
 #include "worker/config.h"
 #include "worker/stats.h"
-#include "worker/writer.h"
+#include "worker/sink.h"
 
 struct event_base;
 struct redis_link;
@@ -25,7 +25,7 @@ struct commit_events {
 
 /* All pointers are borrowed for the committer's life. NULL: out of memory. */
 struct committer *commit_new(struct event_base *base, const struct config *config,
-                             struct writer *writer, struct stats *stats,
+                             struct sink *sink, struct worker_stats *stats,
                              const struct commit_events *events, void *arg);
 
 /* Whether the link is up, and few enough acknowledgements are unanswered, for another batch to be
@@ -42,7 +42,7 @@ bool commit_unanswered(const struct committer *c);
 const char *commit_stuck(const struct committer *c);
 
 /* Begins with a batch, when not busy. It may be done before this returns. */
-void commit_begin(struct committer *c, struct batch *batch);
+void commit_begin(struct committer *c, struct stream_batch *batch);
 
 /* The connection that delivered the batch in hand is gone: Redis will deliver it again. It is
  * dropped if it is not being written yet, and not acknowledged, since who answers next may be

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/diag.h"
-#include "common/listen.h"
+#include "common/http/listening.h"
 #include "common/record.h"
 
 #define DAY_MS    86400000

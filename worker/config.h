@@ -4,7 +4,7 @@
 
 #include "common/level.h"
 #include "common/options.h"
-#include "common/redis-url.h"
+#include "common/redis/url.h"
 
 #define BATCH_MAX            10000
 #define REDIS_BACKOFF_MIN_MS 50

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "common/diag.h"
-#include "common/redis-link.h"
-#include "common/resp.h"
+#include "common/redis/link.h"
+#include "common/redis/resp.h"
 #include "worker/fence.h"
 #include "worker/setup.h"
 
@@ -29,8 +29,8 @@ enum phase {
 
 struct consumer {
     const struct config *config; /* borrowed, like writer and stats */
-    struct writer *writer;
-    struct stats *stats;
+    struct sink *sink;
+    struct worker_stats *stats;
     void (*finished)(void *arg);
     void *arg;
     struct redis_link *reader; /* NULL once stopped */
@@ -46,7 +46,7 @@ struct consumer {
                                 entries are skipped */
     struct stream_id cursor; /* of the pending entries read so far */
     unsigned reads;          /* under way */
-    struct batch batches[AHEAD]; /* ring */
+    struct stream_batch batches[AHEAD]; /* ring */
     unsigned first, count;       /* batches in use */
     bool begun;                  /* the first one was given to the committer */
     struct buf command, read_new;
@@ -121,7 +121,7 @@ static const struct redis_reply *entries_of(const struct redis_reply *reply)
 /* Keeps the entries as a batch. */
 static void take(struct consumer *c, const struct redis_reply *entries, bool replayed)
 {
-    struct batch *b = &c->batches[(c->first + c->count) % AHEAD];
+    struct stream_batch *b = &c->batches[(c->first + c->count) % AHEAD];
     const char *why;
 
     if (!batch_read(b, c->config, entries, c->seen, &why)) {
@@ -224,13 +224,13 @@ static void announce(struct consumer *c)
 /* From here on entries belong to this lineage. */
 static void adopt(struct consumer *c)
 {
-    bool known = c->writer->lineage[0] != '\0';
+    bool known = c->sink->lineage[0] != '\0';
 
-    if (!writer_lineage(c->writer, c->lineage) && known)
+    if (!sink_lineage(c->sink, c->lineage) && known)
         diag_warn("Redis has lost its data, or is another server: %s goes on at its end, and all "
                   "entries of %s are new",
                   c->config->output, c->config->stream);
-    c->seen = c->writer->id;
+    c->seen = c->sink->id;
     start_replay(c);
     announce(c);
 }
@@ -398,7 +398,7 @@ static struct redis_link *new_reader(struct event_base *base, struct consumer *c
 }
 
 struct consumer *consumer_new(struct event_base *base, const struct config *config,
-                              struct writer *writer, struct stats *stats,
+                              struct sink *sink, struct worker_stats *stats,
                               void (*finished)(void *arg), void *arg)
 {
     const struct commit_events events = {
@@ -408,7 +408,7 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
     if (c == NULL)
         return NULL;
     c->config = config;
-    c->writer = writer;
+    c->sink = sink;
     c->stats = stats;
     c->finished = finished;
     c->arg = arg;
@@ -417,7 +417,7 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
     resp_arg_str(&c->read_new, ">");
     c->pause = event_new(base, -1, 0, on_pause_over, c);
     c->reader = new_reader(base, c);
-    c->committer = commit_new(base, config, writer, stats, &events, c);
+    c->committer = commit_new(base, config, sink, stats, &events, c);
     if (!c->read_new.failed && c->pause != NULL && c->reader != NULL && c->committer != NULL)
         return c;
     consumer_free(c);

@@ -11,7 +11,7 @@ struct consumer;
 /* `finished` runs after consumer_stop(), when all is done that can be. All pointers are borrowed
  * for the consumer's life. NULL: out of memory. */
 struct consumer *consumer_new(struct event_base *base, const struct config *config,
-                              struct writer *writer, struct stats *stats,
+                              struct sink *sink, struct worker_stats *stats,
                               void (*finished)(void *arg), void *arg);
 
 /* NULL when entries are read and can be acknowledged, else why not. */

@@ -8,7 +8,7 @@
 #include <event2/util.h>
 
 #include "common/diag.h"
-#include "common/resp.h"
+#include "common/redis/resp.h"
 
 static void warn_refused(const struct redis_reply *reply)
 {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/redis-link.h"
+#include "common/redis/link.h"
 #include "worker/config.h"
 
 #define FENCE_NAME_MAX 48

@@ -26,8 +26,8 @@ enum event_source {
 
 struct worker {
     struct config config;
-    struct stats stats;
-    struct writer writer;
+    struct worker_stats stats;
+    struct sink sink;
     struct event_base *base;
     struct event *events[EVENT_COUNT];
     struct consumer *consumer;
@@ -36,7 +36,7 @@ struct worker {
     enum exit_code code;
 };
 
-static void print_stats(const struct stats *s)
+static void print_stats(const struct worker_stats *s)
 {
     diag_info("read %" PRIu64 ", written %" PRIu64 ", filtered %" PRIu64 ", dead %" PRIu64
               ", skipped %" PRIu64 ", dropped %" PRIu64 ", batches %" PRIu64
@@ -64,7 +64,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
         w->code = EXIT_ENVIRONMENT;
         diag_error("%s cannot be written: %s; the batch in hand stays in Redis", w->config.output,
                    commit_stuck(committer));
-        if (!writer_rollback(&w->writer))
+        if (!sink_rollback(&w->sink))
             diag_warn(
                 "what is in %s of that batch cannot be cut off now: %s; the next start does it",
                 w->config.output, strerror(errno));
@@ -108,7 +108,7 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (writer_sync(&w->writer))
+    if (sink_sync(&w->sink))
         return;
     w->stats.write_errors++;
     diag_error_limited(&limit, "cannot fsync %s: %s", w->config.output, strerror(errno));
@@ -155,14 +155,14 @@ static void start(struct worker *w)
     if (w->base == NULL)
         diag_die(EXIT_ENVIRONMENT, "cannot start the event loop: out of memory or descriptors");
     make_events(w);
-    if (!writer_open(&w->writer, c->output, c->fsync_batch, err, sizeof(err)))
+    if (!sink_open(&w->sink, c->output, c->fsync_batch, err, sizeof(err)))
         diag_die(EXIT_ENVIRONMENT, "%s", err);
-    w->consumer = consumer_new(w->base, c, &w->writer, &w->stats, on_finished, w);
+    w->consumer = consumer_new(w->base, c, &w->sink, &w->stats, on_finished, w);
     if (w->consumer == NULL)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
     if (c->listen == NULL)
         return;
-    w->status = status_new(w->base, c->listen, w->consumer, &w->writer, &w->stats, c->stream,
+    w->status = status_new(w->base, c->listen, w->consumer, &w->sink, &w->stats, c->stream,
                            c->group, err, sizeof(err));
     if (w->status == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", err);
@@ -172,7 +172,7 @@ static void finish(struct worker *w)
 {
     consumer_free(w->consumer);
     status_free(w->status);
-    writer_close(&w->writer);
+    sink_close(&w->sink);
     for (int i = 0; i < EVENT_COUNT; i++)
         event_free(w->events[i]);
     event_base_free(w->base);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#include "common/accept.h"
+#include "common/http/accepting.h"
 #include "common/diag.h"
 
 #define VISITS_MAX    32

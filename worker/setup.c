@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/eviction.h"
-#include "common/resp.h"
+#include "common/redis/eviction.h"
+#include "common/redis/resp.h"
 #include "worker/state.h"
 
 /* One round trip. PERSIST changes nothing; but as the script's first write it makes Redis let the

@@ -2,7 +2,7 @@
 #ifndef WORKER_SETUP_H
 #define WORKER_SETUP_H
 
-#include "common/redis-link.h"
+#include "common/redis/link.h"
 #include "worker/config.h"
 
 /* Makes the stream, its group and its lineage where they are missing; the reply is the lineage.

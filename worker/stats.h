@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-struct stats {
+struct worker_stats {
     uint64_t read;     /* entries that Redis delivered */
     uint64_t written;  /* lines committed to the log */
     uint64_t filtered; /* below --level */

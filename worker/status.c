@@ -7,10 +7,10 @@
 #include <stdlib.h>
 
 #include "common/diag.h"
-#include "common/listen.h"
+#include "common/http/listening.h"
 #include "common/metrics.h"
-#include "common/redis-link.h"
-#include "common/resp.h"
+#include "common/redis/link.h"
+#include "common/redis/resp.h"
 #include "common/timestamp.h"
 #include "worker/consumer.h"
 #include "worker/port.h"
@@ -19,8 +19,8 @@ struct status {
     struct port *port;
     struct event *poll;
     struct consumer *consumer; /* borrowed, like the following */
-    const struct writer *writer;
-    const struct stats *stats;
+    const struct sink *sink;
+    const struct worker_stats *stats;
     int64_t start_ms;
     struct buf length, pending, oldest; /* commands to Redis */
     unsigned asked;                     /* of them, without an answer */
@@ -142,7 +142,7 @@ static void on_readyz(struct evhttp_request *req, void *arg)
     answer(s, req, problem != NULL ? HTTP_SERVUNAVAIL : HTTP_OK, "application/json");
 }
 
-static void write_counters(struct buf *out, const struct stats *stats)
+static void write_counters(struct buf *out, const struct worker_stats *stats)
 {
     metrics_counter(out, "logworker_entries_read_total", "Entries that Redis delivered.",
                     stats->read);
@@ -178,7 +178,7 @@ static void on_metrics(struct evhttp_request *req, void *arg)
     buf_clear(&s->body);
     write_counters(&s->body, s->stats);
     metrics_gauge(&s->body, "logworker_log_offset_bytes", "Committed size of the log.",
-                  (double)s->writer->base);
+                  (double)s->sink->base);
     metrics_gauge(&s->body, "logworker_redis_up", "Whether Redis answers.",
                   redis_link_ready(link) ? 1 : 0);
     metrics_gauge(&s->body, "logworker_stream_length", "Entries in the stream.",
@@ -230,7 +230,7 @@ static bool serve(struct status *s, struct event_base *base)
 }
 
 struct status *status_new(struct event_base *base, const char *address, struct consumer *consumer,
-                          const struct writer *writer, const struct stats *stats,
+                          const struct sink *sink, const struct worker_stats *stats,
                           const char *stream, const char *group, char *err, size_t errlen)
 {
     static const struct timeval second = {.tv_sec = 1};
@@ -240,7 +240,7 @@ struct status *status_new(struct event_base *base, const char *address, struct c
     if (s == NULL)
         return NULL;
     s->consumer = consumer;
-    s->writer = writer;
+    s->sink = sink;
     s->stats = stats;
     s->start_ms = timestamp_now_ms();
     s->poll = event_new(base, -1, EV_PERSIST, on_poll, s);

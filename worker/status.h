@@ -7,13 +7,13 @@
 struct event_base;
 struct consumer;
 struct status;
-struct stats;
-struct writer;
+struct worker_stats;
+struct sink;
 
 /* Listens; pointers are borrowed. While it lives, it asks Redis once a second for the figures that
  * only Redis knows. NULL: err holds a sentence. */
 struct status *status_new(struct event_base *base, const char *address, struct consumer *consumer,
-                          const struct writer *writer, const struct stats *stats,
+                          const struct sink *sink, const struct worker_stats *stats,
                           const char *stream, const char *group, char *err, size_t errlen);
 
 /* After the consumer is freed, since its link may still hold questions. NULL is ignored. */

@@ -1,0 +1,283 @@
+#include "common/http/connection.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "common/diag.h"
+
+#define WRITE_TIMEOUT_MS 30000
+#define LINGER_MS        2000
+
+/* ---- States and ends ---- */
+
+void conn_set_state(conn *c, enum conn_state state)
+{
+    c->state = state;
+    deadline_enter(&c->pool->deadlines, &c->deadline,
+                   state <= CONN_LINGERING ? (int)state : DEADLINE_NONE);
+}
+
+static void forget_received(conn *c)
+{
+    c->pool->reading_bytes -= c->received;
+    c->received = 0;
+}
+
+static void on_lingered(void *arg)
+{
+    conn *c = arg;
+    c->pool->end(c);
+}
+
+void conn_fail(conn *c, const struct failure *f)
+{
+    forget_received(c);
+    stats_answered(c->pool->config->stats, f->status);
+    conn_set_state(c, CONN_LINGERING);
+    if (!farewell_begin(&c->farewell, c->bev, f, c->is_head, on_lingered, c))
+        c->pool->end(c);
+}
+
+/* ---- Error pages of evhttp ---- */
+
+bool conn_chunks_ok(const conn *c, struct failure *f)
+{
+    if (c->bad_chunks)
+        failure_set(f, 400,
+                    "the chunks of the body are malformed: each is its size in hexadecimal digits, "
+                    "CR LF, so many bytes, CR LF");
+    return !c->bad_chunks;
+}
+
+static void set_page_failure(const conn *c, struct failure *f)
+{
+    if (!conn_chunks_ok(c, f))
+        return;
+    switch (c->page_status) {
+    case 413:
+        failure_set(f, 413, "the body is larger than %zu bytes (--max-body): send less at a time",
+                    c->pool->config->max_body);
+        break;
+    case 417:
+        failure_set(f, 417, "the only Expect that is understood is 100-continue");
+        break;
+    default:
+        failure_set(f, c->page_status,
+                    "the request line, a header or the framing is malformed, or the head is larger "
+                    "than %d bytes",
+                    CONN_HEAD_MAX);
+    }
+}
+
+/* Takes evhttp's page out of the output, and keeps what stands before it: a "100 Continue" that is
+ * not written yet. */
+static void replace_page(conn *c)
+{
+    char before[64];
+    struct failure f;
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    size_t keep = c->page_at < sizeof(before) ? c->page_at : 0;
+    set_page_failure(c, &f);
+    evbuffer_unfreeze(out, 1);
+    evbuffer_remove(out, before, keep);
+    evbuffer_drain(out, evbuffer_get_length(out));
+    evbuffer_add(out, before, keep);
+    evbuffer_freeze(out, 1);
+    conn_fail(c, &f);
+}
+
+static void put_on_agenda(conn *c)
+{
+    struct conn_pool *p = c->pool;
+    if (c->on_agenda)
+        return;
+    c->on_agenda = true;
+    TAILQ_INSERT_TAIL(&p->agenda, c, agenda);
+    event_active(p->agenda_event, EV_TIMEOUT, 0);
+}
+
+static void on_output(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *arg)
+{
+    conn *c = arg;
+    char line[13] = "";
+    struct evbuffer_ptr at;
+    if (c->state != CONN_READING || c->page_status != 0 || info->n_added < sizeof(line) - 1 ||
+        evbuffer_ptr_set(buf, &at, info->orig_size, EVBUFFER_PTR_SET) < 0)
+        return;
+    /* "HTTP/1.1 413"; the bufferevent lets nobody but itself look, once it has written. */
+    evbuffer_unfreeze(buf, 1);
+    evbuffer_copyout_from(buf, &at, line, sizeof(line) - 1);
+    evbuffer_freeze(buf, 1);
+    int status = atoi(line + 9);
+    if (status < 400)
+        return;
+    c->page_status = status;
+    c->page_at = info->orig_size;
+    put_on_agenda(c);
+}
+
+/* ---- Requests arrive ---- */
+
+static void begin_reading(conn *c)
+{
+    c->is_head = false;
+    c->chunks = (struct chunks){0};
+    conn_set_state(c, CONN_READING);
+}
+
+/* Shows the input from `offset` on to the check of the chunks. */
+static void check_chunks(conn *c, struct evbuffer *buf, size_t offset)
+{
+    struct evbuffer_ptr at;
+    struct evbuffer_iovec piece[1];
+    size_t len = evbuffer_get_length(buf);
+    while (offset < len && c->chunks.state != CHUNKS_DONE && !c->bad_chunks) {
+        if (evbuffer_ptr_set(buf, &at, offset, EVBUFFER_PTR_SET) < 0 ||
+            evbuffer_peek(buf, -1, &at, piece, 1) < 1)
+            return;
+        c->bad_chunks = !chunks_feed(&c->chunks, piece[0].iov_base, piece[0].iov_len);
+        offset += piece[0].iov_len;
+    }
+    if (c->bad_chunks)
+        put_on_agenda(c);
+}
+
+static void on_input(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *arg)
+{
+    conn *c = arg;
+    struct conn_pool *p = c->pool;
+    if (c->state == CONN_IDLE)
+        begin_reading(c);
+    if (c->state != CONN_READING)
+        return;
+    c->received += info->n_added;
+    p->reading_bytes += info->n_added;
+    if (info->n_added > 0)
+        check_chunks(c, buf, evbuffer_get_length(buf) - info->n_added);
+    if (p->reading_bytes > p->config->max_reading && info->n_added > 0) {
+        c->overload = true;
+        put_on_agenda(c);
+    }
+}
+
+void conn_request_complete(conn *c)
+{
+    forget_received(c);
+    c->overload = false;
+    conn_set_state(c, CONN_HANDLING);
+}
+
+void conn_answered(conn *c)
+{
+    struct evbuffer *input = bufferevent_get_input(c->bev);
+    conn_set_state(c, CONN_IDLE);
+    if (evbuffer_get_length(input) == 0)
+        return;
+    begin_reading(c);
+    check_chunks(c, input, 0);
+}
+
+/* ---- Work outside evhttp's callbacks ---- */
+
+static void on_agenda(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct conn_pool *p = arg;
+    conn *c;
+    while ((c = TAILQ_FIRST(&p->agenda)) != NULL) {
+        TAILQ_REMOVE(&p->agenda, c, agenda);
+        c->on_agenda = false;
+        if (c->state == CONN_NEW) {
+            p->attach(c);
+        } else if (c->state == CONN_READING && c->page_status != 0) {
+            replace_page(c);
+        } else if (c->state == CONN_READING && c->bad_chunks) {
+            struct failure f;
+            conn_chunks_ok(c, &f);
+            conn_fail(c, &f);
+        } else if (c->state == CONN_READING && c->overload) {
+            struct failure f;
+            failure_set_unavailable(&f, STORED_NOTHING,
+                                    "too much is being received at once; try again later");
+            conn_fail(c, &f);
+        }
+    }
+}
+
+static void expire(struct deadline *d)
+{
+    conn *c = (conn *)((char *)d - offsetof(conn, deadline));
+    if (c->state != CONN_READING) {
+        c->pool->end(c);
+        return;
+    }
+    struct failure f;
+    failure_set(&f, 408, "the request was not complete after %lld ms (--request-timeout)",
+                (long long)c->pool->config->request_timeout_ms);
+    conn_fail(c, &f);
+}
+
+/* ---- Life cycle ---- */
+
+conn *conn_new(struct conn_pool *p, struct http_server *server)
+{
+    conn *c = calloc(1, sizeof(*c));
+    struct bufferevent *bev = bufferevent_socket_new(p->base, -1, 0);
+    if (c == NULL || bev == NULL ||
+        evbuffer_add_cb(bufferevent_get_input(bev), on_input, c) == NULL ||
+        evbuffer_add_cb(bufferevent_get_output(bev), on_output, c) == NULL)
+        diag_die(EXIT_ENVIRONMENT, "out of memory for a connection");
+    *c = (conn){.server = server, .pool = p, .state = CONN_NEW, .bev = bev};
+    deadline_init(&c->deadline);
+    /* One request at a time is read: its body, or a chunk with what is around it. */
+    bufferevent_setwatermark(bev, EV_READ, 0, p->config->max_body + CONN_HEAD_MAX);
+    bufferevent_incref(bev);
+    TAILQ_INSERT_TAIL(&p->all, c, all);
+    p->config->stats->connections++;
+    put_on_agenda(c);
+    return c;
+}
+
+void conn_free(conn *c)
+{
+    struct conn_pool *p = c->pool;
+    evbuffer_remove_cb(bufferevent_get_input(c->bev), on_input, c);
+    evbuffer_remove_cb(bufferevent_get_output(c->bev), on_output, c);
+    if (c->on_agenda)
+        TAILQ_REMOVE(&p->agenda, c, agenda);
+    TAILQ_REMOVE(&p->all, c, all);
+    deadline_enter(&p->deadlines, &c->deadline, DEADLINE_NONE);
+    forget_received(c);
+    p->config->stats->connections--;
+    free(c);
+}
+
+bool conn_pool_init(struct conn_pool *p, struct event_base *base, const struct http_config *config)
+{
+    const int64_t timeouts[DEADLINE_STATES_MAX] = {
+        [CONN_IDLE] = config->idle_timeout_ms,
+        [CONN_READING] = config->request_timeout_ms,
+        [CONN_WRITING] = WRITE_TIMEOUT_MS,
+        [CONN_LINGERING] = LINGER_MS,
+    };
+    p->base = base;
+    p->config = config;
+    TAILQ_INIT(&p->all);
+    TAILQ_INIT(&p->agenda);
+    p->agenda_event = event_new(base, -1, 0, on_agenda, p);
+    return deadlines_init(&p->deadlines, base, timeouts, expire) && p->agenda_event != NULL;
+}
+
+void conn_pool_settle(struct conn_pool *p)
+{
+    on_agenda(-1, 0, p);
+}
+
+void conn_pool_free(struct conn_pool *p)
+{
+    deadlines_free(&p->deadlines);
+    if (p->agenda_event != NULL)
+        event_free(p->agenda_event);
+}

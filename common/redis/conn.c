@@ -1,0 +1,415 @@
+/* conn.c: hiredis's asynchronous API, versions 0.14.1 to 1.x, on libevent.
+ *
+ * hiredis frees its context itself when a connection ends, and 0.14.1 crashes when asked to do so
+ * in the callback that tells of it. So the context and the connection let go of each other there,
+ * and hiredis's calls of reply callbacks with NULL are not passed on: redis-link.c knows which
+ * commands are unanswered. */
+#include "common/redis/conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <hiredis/async.h>
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "common/diag.h"
+#include "common/timestamp.h"
+
+#define SHORT_MAX 64 /* longer than any command without arguments */
+
+struct redis_conn {
+    redisAsyncContext
+        *ac; /* owned; its `data` is this, or NULL after they have let go of each other */
+    struct redis_conn_events events;
+    void *arg;         /* of the events */
+    size_t unanswered; /* commands without a reply */
+    bool unasked;      /* there was a reply too many */
+    int64_t read_ms;   /* monotonic time of the last read; 0: none */
+};
+
+/* ---- replies ---- */
+
+static const redisReply *raw(const struct redis_reply *r)
+{
+    return (const redisReply *)r;
+}
+
+enum redis_reply_type reply_type(const struct redis_reply *r)
+{
+    switch (raw(r)->type) {
+    case REDIS_REPLY_STRING:
+        return REPLY_STRING;
+    case REDIS_REPLY_STATUS:
+        return REPLY_STATUS;
+    case REDIS_REPLY_ERROR:
+        return REPLY_ERROR;
+    case REDIS_REPLY_INTEGER:
+        return REPLY_INTEGER;
+    case REDIS_REPLY_ARRAY:
+        return REPLY_ARRAY;
+    default: /* nil, and the types of RESP3, which no server sends unasked */
+        return REPLY_NIL;
+    }
+}
+
+struct span reply_span(const struct redis_reply *r)
+{
+    switch (raw(r)->type) {
+    case REDIS_REPLY_STRING:
+    case REDIS_REPLY_STATUS:
+    case REDIS_REPLY_ERROR:
+        return (struct span){raw(r)->str, (size_t)raw(r)->len};
+    default:
+        return (struct span){NULL, 0};
+    }
+}
+
+int64_t reply_integer(const struct redis_reply *r)
+{
+    return raw(r)->type == REDIS_REPLY_INTEGER ? raw(r)->integer : 0;
+}
+
+size_t reply_count(const struct redis_reply *r)
+{
+    return raw(r)->type == REDIS_REPLY_ARRAY ? raw(r)->elements : 0;
+}
+
+const struct redis_reply *reply_at(const struct redis_reply *r, size_t i)
+{
+    return (const struct redis_reply *)raw(r)->element[i];
+}
+
+bool reply_is_error(const struct redis_reply *r, const char *code)
+{
+    struct span text = reply_span(r);
+    size_t n = strlen(code);
+
+    return raw(r)->type == REDIS_REPLY_ERROR && text.n >= n && memcmp(text.p, code, n) == 0 &&
+           (text.n == n || text.p[n] == ' ');
+}
+
+/* ---- hiredis on libevent ---- */
+
+/* The events of one connection: owned by the hiredis context, freed by its cleanup hook. */
+struct adapter {
+    redisAsyncContext *ac;
+    struct event *readable, *writable;
+    bool in_write; /* from the start of a write to hiredis's word on whether all is written */
+};
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    redisAsyncContext *ac = ((struct adapter *)arg)->ac;
+    struct redis_conn *conn = ac->data;
+
+    (void)fd;
+    (void)what;
+    if (conn != NULL)
+        conn->read_ms = monotonic_now_ms();
+    redisAsyncHandleRead(ac);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct adapter *a = arg;
+
+    (void)fd;
+    (void)what;
+    a->in_write = true;
+    redisAsyncHandleWrite(a->ac);
+}
+
+static void watch(struct event *event)
+{
+    if (event_add(event, NULL) != 0)
+        diag_die(EXIT_ENVIRONMENT, "cannot watch the connection to Redis: out of memory");
+}
+
+static void add_read(void *arg)
+{
+    watch(((struct adapter *)arg)->readable);
+}
+
+static void del_read(void *arg)
+{
+    event_del(((struct adapter *)arg)->readable);
+}
+
+/* Inside a write: not all could be written, wait for the socket. Otherwise a command was added: it
+ * is written at the end of this turn of the loop, with all others of the turn, without asking epoll
+ * first. */
+static void add_write(void *arg)
+{
+    struct adapter *a = arg;
+
+    if (a->in_write || !(a->ac->c.flags & REDIS_CONNECTED))
+        watch(a->writable);
+    else
+        event_active(a->writable, EV_WRITE, 0);
+    a->in_write = false;
+}
+
+static void del_write(void *arg)
+{
+    struct adapter *a = arg;
+
+    a->in_write = false;
+    event_del(a->writable);
+}
+
+static void free_adapter(void *arg)
+{
+    struct adapter *a = arg;
+
+    if (a->readable != NULL)
+        event_free(a->readable);
+    if (a->writable != NULL)
+        event_free(a->writable);
+    free(a);
+}
+
+static bool attach(redisAsyncContext *ac, struct event_base *base)
+{
+    struct adapter *a = calloc(1, sizeof(*a));
+
+    if (a == NULL)
+        return false;
+    a->ac = ac;
+    a->readable = event_new(base, ac->c.fd, EV_READ | EV_PERSIST, on_readable, a);
+    a->writable = event_new(base, ac->c.fd, EV_WRITE | EV_PERSIST, on_writable, a);
+    if (a->readable == NULL || a->writable == NULL) {
+        free_adapter(a);
+        return false;
+    }
+    ac->ev.addRead = add_read;
+    ac->ev.delRead = del_read;
+    ac->ev.addWrite = add_write;
+    ac->ev.delWrite = del_write;
+    ac->ev.cleanup = free_adapter;
+    ac->ev.data = a;
+    return true;
+}
+
+/* ---- a guard against replies that nobody asked for ---- */
+
+/* hiredis takes a reply without a command for a broken promise of its user, and aborts the process.
+ * But servers can be broken too, or be no Redis at all. So each new reply passes here before
+ * hiredis sees it; NULL ends the connection like a protocol error. */
+
+static const redisReplyObjectFunctions *stock;
+
+static bool expected(const redisReadTask *task)
+{
+    struct redis_conn *conn = task->privdata;
+
+    if (task->parent != NULL || conn->unanswered > 0)
+        return true;
+    if (task->type == REDIS_REPLY_ERROR)
+        return true; /* hiredis closes the connection with its text as the reason */
+    conn->unasked = true;
+    return false;
+}
+
+static void *create_string(const redisReadTask *task, char *s, size_t n)
+{
+    return expected(task) ? stock->createString(task, s, n) : NULL;
+}
+
+static void *create_integer(const redisReadTask *task, long long n)
+{
+    return expected(task) ? stock->createInteger(task, n) : NULL;
+}
+
+static void *create_nil(const redisReadTask *task)
+{
+    return expected(task) ? stock->createNil(task) : NULL;
+}
+
+#if HIREDIS_MAJOR >= 1
+static void *create_array(const redisReadTask *task, size_t n)
+{
+    return expected(task) ? stock->createArray(task, n) : NULL;
+}
+
+static void *create_double(const redisReadTask *task, double value, char *s, size_t n)
+{
+    return expected(task) ? stock->createDouble(task, value, s, n) : NULL;
+}
+
+static void *create_bool(const redisReadTask *task, int value)
+{
+    return expected(task) ? stock->createBool(task, value) : NULL;
+}
+#else
+static void *create_array(const redisReadTask *task, int n)
+{
+    return expected(task) ? stock->createArray(task, n) : NULL;
+}
+#endif
+
+static void guard(redisReader *reader, struct redis_conn *conn)
+{
+    static redisReplyObjectFunctions guarded;
+
+    if (stock == NULL) {
+        stock = reader->fn;
+        guarded = *stock;
+        guarded.createString = create_string;
+        guarded.createInteger = create_integer;
+        guarded.createNil = create_nil;
+        guarded.createArray = create_array;
+#if HIREDIS_MAJOR >= 1
+        guarded.createDouble = create_double;
+        guarded.createBool = create_bool;
+#endif
+    }
+    reader->fn = &guarded;
+    reader->privdata = conn;
+}
+
+/* ---- the connection ---- */
+
+static void let_go(struct redis_conn *conn)
+{
+    conn->ac->data = NULL;
+    free(conn);
+}
+
+static void tell_closed(const redisAsyncContext *ac)
+{
+    struct redis_conn *conn = ac->data;
+
+    if (conn == NULL)
+        return;
+    conn->events.closed(conn->unasked ? "Redis sent a reply that nobody asked for" : ac->c.errstr,
+                        conn->arg);
+    let_go(conn);
+}
+
+static void on_connect(const redisAsyncContext *ac, int status)
+{
+    struct redis_conn *conn = ac->data;
+
+    if (status != REDIS_OK)
+        tell_closed(ac);
+    else if (conn != NULL)
+        conn->events.connected(conn->arg);
+}
+
+static void on_disconnect(const redisAsyncContext *ac, int status)
+{
+    (void)status;
+    tell_closed(ac);
+}
+
+static void on_reply(redisAsyncContext *ac, void *reply, void *arg)
+{
+    struct redis_conn *conn = ac->data;
+
+    (void)arg;
+    if (conn == NULL || reply == NULL)
+        return;
+    conn->unanswered--;
+    conn->events.reply(reply, conn->arg);
+}
+
+/* hiredis sets TCP_NODELAY itself. */
+static bool set_socket_options(redisContext *c)
+{
+    int flags = fcntl(c->fd, F_GETFD);
+
+    if (flags < 0 || fcntl(c->fd, F_SETFD, flags | FD_CLOEXEC) != 0)
+        return false;
+    return c->connection_type != REDIS_CONN_TCP || redisEnableKeepAlive(c) == REDIS_OK;
+}
+
+/* Makes a fresh context report to `conn`. */
+static bool adopt(struct redis_conn *conn, redisAsyncContext *ac, struct event_base *base,
+                  char *err, size_t errlen)
+{
+    if (ac == NULL) {
+        snprintf(err, errlen, "out of memory");
+        return false;
+    }
+    if (ac->err != 0) {
+        snprintf(err, errlen, "%s", ac->errstr);
+        return false;
+    }
+    if (!set_socket_options(&ac->c)) {
+        snprintf(err, errlen, "cannot set the options of the socket: %s", strerror(errno));
+        return false;
+    }
+    if (!attach(ac, base)) {
+        snprintf(err, errlen, "out of memory");
+        return false;
+    }
+    conn->ac = ac;
+    ac->data = conn;
+    guard(ac->c.reader, conn);
+    redisAsyncSetConnectCallback(ac, on_connect);
+    redisAsyncSetDisconnectCallback(ac, on_disconnect);
+    return true;
+}
+
+struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_url *url,
+                                   const struct redis_conn_events *events, void *arg, char *err,
+                                   size_t errlen)
+{
+    struct redis_conn *conn = calloc(1, sizeof(*conn));
+    redisAsyncContext *ac;
+
+    if (conn == NULL) {
+        snprintf(err, errlen, "out of memory");
+        return NULL;
+    }
+    conn->events = *events;
+    conn->arg = arg;
+    ac = url->path != NULL ? redisAsyncConnectUnix(url->path)
+                           : redisAsyncConnect(url->host, url->port);
+    if (adopt(conn, ac, base, err, errlen))
+        return conn;
+    if (ac != NULL)
+        redisAsyncFree(ac);
+    free(conn);
+    return NULL;
+}
+
+/* To tell SUBSCRIBE, hiredis looks at the byte after the first argument. When there is no other,
+ * that byte lies behind the command: copied here, so that it is there and is none of the caller's.
+ */
+static const void *with_byte_behind(const void *command, size_t n, char copy[SHORT_MAX])
+{
+    if (n >= SHORT_MAX || n < 4 || memcmp(command, "*1\r\n", 4) != 0)
+        return command;
+    memcpy(copy, command, n);
+    copy[n] = '\0';
+    return copy;
+}
+
+bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n)
+{
+    char copy[SHORT_MAX];
+
+    command = with_byte_behind(command, n, copy);
+    if (redisAsyncFormattedCommand(conn->ac, on_reply, NULL, command, n) != REDIS_OK)
+        return false;
+    conn->unanswered++;
+    return true;
+}
+
+int64_t redis_conn_read_ms(const struct redis_conn *conn)
+{
+    return conn->read_ms;
+}
+
+void redis_conn_close(struct redis_conn *conn)
+{
+    redisAsyncContext *ac = conn->ac;
+
+    let_go(conn);
+    redisAsyncFree(ac); /* in a reply callback hiredis puts this off until it returns */
+}

@@ -1,0 +1,42 @@
+/* conn.h: one connection to Redis, for redis-link.c alone. redis-conn.c is the only file in
+ * the tree that includes hiredis, and also holds the readers of replies that redis-link.h declares.
+ */
+#ifndef COMMON_REDIS_CONN_H
+#define COMMON_REDIS_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/redis/link.h"
+
+struct redis_conn;
+
+/* All run from the event loop. */
+struct redis_conn_events {
+    /* Connected: commands may be sent. redis_conn_close() must not be called from here. */
+    void (*connected)(void *arg);
+    /* The next reply, in the order of the commands; borrowed until this returns. redis_conn_close()
+     * may be called. */
+    void (*reply)(const struct redis_reply *reply, void *arg);
+    /* The attempt failed or the connection ended, by no act of ours. It is gone: forget it, and
+     * don't close it. */
+    void (*closed)(const char *why, void *arg);
+};
+
+/* Begins to connect. NULL with the reason in err when it fails at once. A host name that is not an
+ * address is resolved here, blocking. */
+struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_url *url,
+                                   const struct redis_conn_events *events, void *arg, char *err,
+                                   size_t errlen);
+
+/* Sends one command, copied. It is written at the end of this turn of the event loop. False when
+ * out of memory: the connection is then of no further use. */
+bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n);
+
+/* When bytes came last, on the monotonic clock; 0: never. */
+int64_t redis_conn_read_ms(const struct redis_conn *conn);
+
+/* No event runs any more, whatever is unanswered stays so. */
+void redis_conn_close(struct redis_conn *conn);
+
+#endif
