@@ -39,10 +39,8 @@ static bool mid_line;    /* the last write ended within a line whose rest was dr
 static bool write_ready(const char *p, size_t n, int wait_ms)
 {
     struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
-
     while (n > 0) {
         ssize_t wrote;
-
         if (poll(&pfd, 1, wait_ms) != 1 || (pfd.revents & POLLOUT) == 0)
             return false;
         wrote = write(STDERR_FILENO, p, n < PIPE_BUF ? n : PIPE_BUF);
@@ -62,7 +60,6 @@ static bool confess(int wait_ms)
 {
     char line[PREFIX_ROOM + 80];
     int n;
-
     if (mid_line && !write_ready("\n", 1, wait_ms))
         return false;
     if (dropped == 0)
@@ -86,7 +83,6 @@ static void write_line(const char *line, size_t n, int wait_ms)
 static size_t control_length(const char *p)
 {
     unsigned char c = (unsigned char)p[0];
-
     if (c < 0x20 || c == 0x7f)
         return 1;
     if (c == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] <= 0x9f)
@@ -98,10 +94,8 @@ static size_t control_length(const char *p)
 static size_t escape(char *out, const char *text)
 {
     char *to = out;
-
     while (*text != '\0') {
         size_t n = control_length(text);
-
         if (n == 0)
             *to++ = *text++;
         for (; n > 0; n--)
@@ -123,7 +117,6 @@ __attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *s
     int n = vsnprintf(text, TEXT_MAX, format, args);
     int prefix = snprintf(line, PREFIX_ROOM, "%.100s: %s", program_name, severity);
     size_t len = (size_t)prefix;
-
     if (n < 0)
         strcpy(text, "a message could not be formatted");
     else if (n >= TEXT_MAX)
@@ -140,16 +133,31 @@ __attribute__((format(printf, 2, 3))) static void say_text(const char *severity,
                                                            ...)
 {
     va_list args;
-
     va_start(args, format);
     say(0, severity, format, args);
+    va_end(args);
+}
+
+static enum diag_level least = DIAG_INFO;
+
+void diag_set_level(enum diag_level level)
+{
+    least = level;
+}
+
+void diag_debug(const char *format, ...)
+{
+    va_list args;
+    if (least > DIAG_DEBUG)
+        return;
+    va_start(args, format);
+    say(0, "debug: ", format, args);
     va_end(args);
 }
 
 void diag_info(const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say(0, "", format, args);
     va_end(args);
@@ -158,7 +166,6 @@ void diag_info(const char *format, ...)
 void diag_warn(const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say(0, "warning: ", format, args);
     va_end(args);
@@ -167,7 +174,6 @@ void diag_warn(const char *format, ...)
 void diag_error(const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say(0, "error: ", format, args);
     va_end(args);
@@ -176,7 +182,6 @@ void diag_error(const char *format, ...)
 void diag_die(enum exit_code code, const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say(LAST_WORD_MS, "error: ", format, args);
     va_end(args);
@@ -187,7 +192,6 @@ void diag_die(enum exit_code code, const char *format, ...)
 static bool allow(struct diag_limit *limit, uint64_t *suppressed)
 {
     int64_t now = monotonic_now_ms();
-
     if (now < limit->next_ms) {
         limit->suppressed++;
         return false;
@@ -204,7 +208,6 @@ say_limited(struct diag_limit *limit, const char *severity, const char *format, 
     char text[TEXT_MAX];
     uint64_t suppressed;
     int saved = errno;
-
     if (!allow(limit, &suppressed))
         return;
     if (suppressed == 0) {
@@ -220,7 +223,6 @@ say_limited(struct diag_limit *limit, const char *severity, const char *format, 
 void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say_limited(limit, "warning: ", format, args);
     va_end(args);
@@ -229,7 +231,6 @@ void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
 void diag_error_limited(struct diag_limit *limit, const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     say_limited(limit, "error: ", format, args);
     va_end(args);

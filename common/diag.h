@@ -24,6 +24,18 @@ enum exit_code {
  * their numbers, and with them the diagnostics. */
 void diag_init(const char *program);
 
+/* From which severity on lines are printed; DIAG_INFO until it is set. */
+enum diag_level {
+    DIAG_DEBUG,
+    DIAG_INFO,
+    DIAG_WARN,
+    DIAG_ERROR,
+};
+void diag_set_level(enum diag_level level);
+
+/* For each change of state of a machine, such as a connection. The arguments are evaluated even
+ * while nothing is printed: keep them cheap. */
+void diag_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void diag_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

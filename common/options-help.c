@@ -11,7 +11,6 @@
 static int columns(const char *s, size_t n)
 {
     int count = 0;
-
     for (size_t i = 0; i < n; i++)
         count += ((unsigned char)s[i] & 0xc0) != 0x80;
     return count;
@@ -23,7 +22,6 @@ static void wrap(const char *text, int *column)
     while (*text != '\0') {
         size_t n = strcspn(text, " \n");
         int wide = columns(text, n);
-
         if (*column > INDENT && *column + 1 + wide > WIDTH) {
             printf("\n");
             *column = 0;
@@ -65,7 +63,6 @@ static void print_option(const struct options_program *prog, const struct option
 {
     char text[256], name[80];
     int column = 0;
-
     print_form(spec);
     wrap(spec->help, &column);
     options_env_name(name, sizeof(name), prog, spec);
@@ -86,12 +83,11 @@ void options_print_help(const struct options_program *prog)
     printf("  --help\n      print this and exit\n  --version\n      print the version and exit\n");
 }
 
-/* ---- troff ---- */
+/* ---- Troff ---- */
 
 static void troff(const char *text)
 {
     bool line_start = true;
-
     for (; *text != '\0'; text++) {
         if (line_start && (*text == '.' || *text == '\''))
             printf("\\&");
@@ -127,7 +123,6 @@ static void man_form(const struct option_spec *spec)
 static void man_option(const struct options_program *prog, const struct option_spec *spec)
 {
     char name[80];
-
     man_form(spec);
     troff(spec->help);
     printf(".\n");

@@ -51,7 +51,6 @@ struct units {
 __attribute__((format(printf, 2, 3))) static bool fail(struct parse *p, const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     vsnprintf(p->err, p->errlen, format, args);
     va_end(args);
@@ -63,7 +62,7 @@ static bool bad_value(struct parse *p, const struct given *g, const char *remedy
     return fail(p, "%s: \"%s\" is not valid: %s", g->source, g->value, remedy);
 }
 
-/* ---- numbers ---- */
+/* ---- Numbers ---- */
 
 static struct units units_of(enum option_type type)
 {
@@ -85,7 +84,6 @@ static void format_number(char *out, size_t size, enum option_type type, int64_t
 {
     struct units units = units_of(type);
     size_t i = 0;
-
     while (i + 1 < units.count && (n == 0 || n % units.unit[i].factor != 0))
         i++;
     snprintf(out, size, "%" PRId64 "%s", n / units.unit[i].factor, units.unit[i].suffix);
@@ -98,7 +96,6 @@ static bool read_number(enum option_type type, const char *text, int64_t *out)
     bool negative = type == OPTION_NUMBER && *text == '-';
     char *end;
     int64_t n;
-
     if (!isdigit((unsigned char)text[negative]))
         return false;
     errno = 0;
@@ -116,7 +113,6 @@ static bool set_number(struct parse *p, const struct option_spec *spec, const st
     bool limited = spec->min != 0 || spec->max != 0;
     char low[32], high[32], remedy[160];
     int64_t n;
-
     format_number(low, sizeof(low), spec->type, spec->min);
     format_number(high, sizeof(high), spec->type, spec->max);
     if (!read_number(spec->type, g->value, &n) || (limited && (n < spec->min || n > spec->max))) {
@@ -131,13 +127,12 @@ static bool set_number(struct parse *p, const struct option_spec *spec, const st
     return true;
 }
 
-/* ---- other values ---- */
+/* ---- Other values ---- */
 
 static bool set_bool(struct parse *p, const struct option_spec *spec, const struct given *g)
 {
     static const char *const words[2][4] = {{"false", "no", "off", "0"},
                                             {"true", "yes", "on", "1"}};
-
     for (int on = 0; on < 2; on++)
         for (int i = 0; i < 4; i++)
             if (strcasecmp(g->value, words[on][i]) == 0) {
@@ -150,7 +145,6 @@ static bool set_bool(struct parse *p, const struct option_spec *spec, const stru
 static bool check_string(struct parse *p, const struct option_spec *spec, const struct given *g)
 {
     const char *wrong = spec->check != NULL ? spec->check(g->value) : NULL;
-
     return wrong == NULL || bad_value(p, g, wrong);
 }
 
@@ -166,7 +160,6 @@ static bool add_item(struct parse *p, const struct option_spec *spec, const char
 {
     struct option_list *list = spec->target;
     char *copy;
-
     if (list->count == OPTION_LIST_MAX)
         return fail(p, "%s: more than %d values; give fewer", source, OPTION_LIST_MAX);
     copy = strndup(s, n);
@@ -185,13 +178,11 @@ static bool set_list(struct parse *p, const struct option_spec *spec, const stru
 {
     uint64_t bit = UINT64_C(1) << (spec - p->prog->specs);
     const char *s = g->value;
-
     if (!(p->seen & bit))
         options_list_free(spec->target);
     p->seen |= bit;
     for (;;) {
         size_t n = split ? strcspn(s, ",") : strlen(s);
-
         if (!add_item(p, spec, g->source, s, n))
             return false;
         if (s[n] == '\0')
@@ -216,16 +207,14 @@ static bool set_value(struct parse *p, const struct option_spec *spec, const str
     }
 }
 
-/* ---- defaults and environment ---- */
+/* ---- Defaults and environment ---- */
 
 static bool read_defaults(struct parse *p)
 {
     char source[80];
-
     p->seen = 0;
     for (size_t i = 0; i < p->prog->count; i++) {
         const struct option_spec *spec = &p->prog->specs[i];
-
         snprintf(source, sizeof(source), "default of --%s", spec->name);
         if (spec->default_text != NULL &&
             !set_value(p, spec, &(struct given){source, spec->default_text}, true))
@@ -245,12 +234,10 @@ void options_env_name(char *out, size_t size, const struct options_program *prog
 static bool read_environment(struct parse *p)
 {
     char name[80], source[120];
-
     p->seen = 0;
     for (size_t i = 0; i < p->prog->count; i++) {
         const struct option_spec *spec = &p->prog->specs[i];
         const char *value;
-
         options_env_name(name, sizeof(name), p->prog, spec);
         value = getenv(name);
         snprintf(source, sizeof(source), "environment variable %s", name);
@@ -260,25 +247,22 @@ static bool read_environment(struct parse *p)
     return true;
 }
 
-/* ---- command line ---- */
+/* ---- Command line ---- */
 
 /* The number of insertions, deletions and changes between two short names; 99 when they are long.
  */
 static size_t distance(const char *a, const char *b)
 {
     size_t row[48], la = strlen(a), lb = strlen(b);
-
     if (lb >= sizeof(row) / sizeof(row[0]))
         return 99;
     for (size_t j = 0; j <= lb; j++)
         row[j] = j;
     for (size_t i = 1; i <= la; i++) {
         size_t diagonal = row[0];
-
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
             size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
             diagonal = row[j];
             if (row[j] + 1 < best)
                 best = row[j] + 1;
@@ -295,10 +279,8 @@ static const char *nearest(const struct options_program *prog, const char *name)
 {
     const char *best = NULL;
     size_t least = 1 + (strlen(name) < 4 ? 1 : strlen(name) < 8 ? 2 : 3);
-
     for (size_t i = 0; i < prog->count; i++) {
         size_t d = distance(name, prog->specs[i].name);
-
         if (d < least) {
             least = d;
             best = prog->specs[i].name;
@@ -328,7 +310,6 @@ static bool unknown(struct parse *p, const char *name, size_t n)
 {
     char copy[64];
     const char *near;
-
     snprintf(copy, sizeof(copy), "%.*s", (int)(n < sizeof(copy) ? n : sizeof(copy)), name);
     near = nearest(p->prog, copy);
     if (near != NULL)
@@ -351,7 +332,6 @@ static bool long_option(struct parse *p, int argc, char **argv, int *i)
     const struct option_spec *spec = find_name(p->prog, name, n);
     const char *value = *equals == '=' ? equals + 1 : NULL;
     char source[80];
-
     if (spec == NULL && n > 3 && memcmp(name, "no-", 3) == 0) {
         spec = find_name(p->prog, name + 3, n - 3);
         if (spec != NULL && spec->type == OPTION_BOOL && value == NULL) {
@@ -381,7 +361,6 @@ static bool short_options(struct parse *p, int argc, char **argv, int *i)
         const struct option_spec *spec = find_letter(p->prog, *letter);
         const char *value = letter[1] != '\0' ? letter + 1 : NULL;
         char source[80];
-
         if (spec == NULL)
             return fail(p, "unknown option -%c; \"%s --help\" lists the options", *letter,
                         p->prog->name);
@@ -424,12 +403,10 @@ static enum options_result printed(struct parse *p)
 static enum options_result read_command_line(struct parse *p, int argc, char **argv, int *first)
 {
     int i;
-
     p->seen = 0;
     for (i = 1; i < argc; i++) {
         const char *word = argv[i];
         bool is_long = strncmp(word, "--", 2) == 0;
-
         if (word[0] != '-' || word[1] == '\0')
             break;
         if (strcmp(word, "--") == 0) {
@@ -457,7 +434,6 @@ enum options_result options_parse(const struct options_program *prog, int argc, 
     struct parse p = {.prog = prog, .err = err, .errlen = errlen};
     enum options_result result;
     bool env_good;
-
     if (prog->count > SPECS_MAX) {
         fail(&p, "%s: more than %d options in the table", prog->name, SPECS_MAX);
         return OPTIONS_ERROR;

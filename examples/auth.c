@@ -41,7 +41,6 @@ static bool same_text(const char *given, const char *expected)
 {
     size_t n = strlen(given), m = strlen(expected);
     unsigned char difference = n != m;
-
     for (size_t i = 0; i < n; i++) {
         difference |= (unsigned char)(given[i] ^ expected[i % m]);
     }
@@ -51,7 +50,6 @@ static bool same_text(const char *given, const char *expected)
 static time_t now_s(void)
 {
     struct timespec now;
-
     return clock_gettime(CLOCK_MONOTONIC, &now) == 0 ? now.tv_sec : 0;
 }
 
@@ -59,7 +57,6 @@ static void accept_login(struct evhttp_request *req, struct user *user)
 {
     unsigned char random[16];
     char token[2 * sizeof random + 1];
-
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
         check_log(send_log("auth", "error", "getrandom gave too little; no token was issued"));
         service_refuse(req, 500, "no token could be made; try again");
@@ -92,7 +89,6 @@ static void login(struct evhttp_request *req, const json_t *body)
 {
     const char *name = service_text(req, body, "user", TEXT_MAX);
     const char *password = name ? service_text(req, body, "password", TEXT_MAX) : NULL;
-
     if (!password) {
         return;
     }
@@ -115,6 +111,5 @@ int main(int argc, char **argv)
 {
     static const struct route routes[] = {{"/login", login}};
     static const struct service auth = {"auth", "AUTH_PORT", 5000, routes, 1};
-
     return service_main(&auth, argc, argv);
 }

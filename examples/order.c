@@ -32,7 +32,6 @@ static void take_order(struct evhttp_request *req, const char *customer, struct 
                        int quantity)
 {
     char id[32], location[64];
-
     item->stock -= quantity;
     snprintf(id, sizeof id, "o-%lu", ++last_order);
     snprintf(location, sizeof location, "/orders/%s", id);
@@ -54,7 +53,6 @@ static void order(struct evhttp_request *req, const json_t *body)
     const char *customer = service_text(req, body, "customer", TEXT_MAX);
     const char *name = customer ? service_text(req, body, "item", TEXT_MAX) : NULL;
     json_int_t quantity = name ? service_number(req, body, "quantity", 1, QUANTITY_MAX) : -1;
-
     if (quantity < 0) {
         return;
     }
@@ -75,6 +73,5 @@ int main(int argc, char **argv)
 {
     static const struct route routes[] = {{"/orders", order}};
     static const struct service service = {"order", "ORDER_PORT", 5002, routes, 1};
-
     return service_main(&service, argc, argv);
 }

@@ -24,7 +24,6 @@ static bool is_card(const char *text)
 {
     size_t n = strlen(text);
     unsigned sum = 0;
-
     if (n < CARD_MIN || n > CARD_MAX) {
         return false;
     }
@@ -47,7 +46,6 @@ static bool is_currency(const char *text)
 static void mask_card(const char *card, char masked[CARD_MAX + 1])
 {
     size_t n = strlen(card);
-
     memset(masked, '*', n - 4);
     memcpy(masked + n - 4, card + n - 4, 5);
 }
@@ -55,7 +53,6 @@ static void mask_card(const char *card, char masked[CARD_MAX + 1])
 static void charge(struct evhttp_request *req, const char *card, int amount, const char *currency)
 {
     char masked[CARD_MAX + 1], id[32];
-
     mask_card(card, masked);
     check_log(send_logf("payment", "debug", "asking the card network about %s", masked));
     if (strcmp(card, CARD_REFUSED) == 0) {
@@ -83,7 +80,6 @@ static void pay(struct evhttp_request *req, const json_t *body)
     const char *card = service_text(req, body, "card", CARD_MAX);
     json_int_t amount = card ? service_number(req, body, "amount", 1, AMOUNT_MAX) : -1;
     const char *currency = amount > 0 ? service_text(req, body, "currency", 3) : NULL;
-
     if (!currency) {
         return;
     }
@@ -102,6 +98,5 @@ int main(int argc, char **argv)
 {
     static const struct route routes[] = {{"/pay", pay}};
     static const struct service payment = {"payment", "PAYMENT_PORT", 5001, routes, 1};
-
     return service_main(&payment, argc, argv);
 }

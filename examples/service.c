@@ -74,7 +74,6 @@ static const char *request_path(const struct evhttp_request *req)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
     const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
-
     return path ? path : "";
 }
 
@@ -84,7 +83,6 @@ static bool write_json(struct evhttp_request *req, struct evbuffer *out, json_t 
     char *text = json_dumps(body, JSON_COMPACT);
     bool ok = text && evbuffer_add_printf(out, "%s\n", text) > 0 &&
               evhttp_add_header(headers, "Content-Type", "application/json") == 0;
-
     free(text);
     return ok;
 }
@@ -92,7 +90,6 @@ static bool write_json(struct evhttp_request *req, struct evbuffer *out, json_t 
 void service_reply(struct evhttp_request *req, int status, json_t *body)
 {
     struct evbuffer *out = body ? evbuffer_new() : NULL;
-
     check_log(send_logf(service_name, "debug", "%s %.200s answered %d", method_name(req),
                         request_path(req), status));
     if (out && write_json(req, out, body)) {
@@ -110,7 +107,6 @@ void service_refuse(struct evhttp_request *req, int status, const char *format, 
 {
     char text[512];
     va_list args;
-
     va_start(args, format);
     int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
@@ -124,7 +120,6 @@ const char *service_text(struct evhttp_request *req, const json_t *body, const c
 {
     const json_t *value = json_object_get(body, name);
     size_t n = json_string_length(value);
-
     if (!json_is_string(value) || n == 0 || n > max) {
         service_refuse(req, 400, "%s must be a string of 1 to %zu bytes", name, max);
         return NULL;
@@ -137,7 +132,6 @@ json_int_t service_number(struct evhttp_request *req, const json_t *body, const 
 {
     const json_t *value = json_object_get(body, name);
     json_int_t n = json_integer_value(value);
-
     if (!json_is_integer(value) || n < min || n > max) {
         service_refuse(req, 400,
                        "%s must be a whole number from %" JSON_INTEGER_FORMAT
@@ -152,7 +146,6 @@ static bool is_json_type(const char *type)
 {
     static const char json[] = "application/json";
     size_t n = sizeof json - 1;
-
     return type && strncasecmp(type, json, n) == 0 && (type[n] == '\0' || strchr("; \t", type[n]));
 }
 
@@ -161,7 +154,6 @@ static bool too_deep(const char *text, size_t n)
 {
     bool in_string = false;
     int depth = 0;
-
     for (size_t i = 0; i < n; i++) {
         if (in_string && text[i] == '\\') {
             i++;
@@ -184,7 +176,6 @@ static json_t *read_body(struct evhttp_request *req)
     struct evbuffer *in = evhttp_request_get_input_buffer(req);
     size_t n = evbuffer_get_length(in);
     json_error_t error;
-
     if (!is_json_type(evhttp_find_header(evhttp_request_get_input_headers(req), "Content-Type"))) {
         service_refuse(req, 415, "Content-Type must be application/json");
         return NULL;
@@ -238,7 +229,6 @@ static void on_request(struct evhttp_request *req, void *arg)
     const struct server *server = arg;
     const char *path = request_path(req);
     const struct route *route = find_route(server->service, path);
-
     check_log(send_logf(service_name, "debug", "%s %.200s, %zu bytes", method_name(req), path,
                         evbuffer_get_length(evhttp_request_get_input_buffer(req))));
     if (!route) {
@@ -263,7 +253,6 @@ static void on_stop(evutil_socket_t sig, short what, void *arg)
 {
     static const struct timeval grace = {.tv_usec = STOP_GRACE_MS * 1000};
     struct server *server = arg;
-
     (void)what;
     if (!server->socket) {
         return;
@@ -321,7 +310,6 @@ static int announce(struct server *server)
 {
     struct sockaddr_in addr;
     socklen_t n = sizeof addr;
-
     if (getsockname(evhttp_bound_socket_get_fd(server->socket), (struct sockaddr *)&addr, &n) !=
         0) {
         return fatal("getsockname", errno);
@@ -337,7 +325,6 @@ static int announce(struct server *server)
 static int serve(struct server *server, int port)
 {
     char what[64];
-
     if (!server_init(server)) {
         return fatal("starting", ENOMEM);
     }
@@ -359,7 +346,6 @@ static int serve(struct server *server, int port)
 static void flush_log(void)
 {
     logclient_status_t status = logclient_flush(NULL, FLUSH_MS);
-
     if (status != LOGCLIENT_OK) {
         fprintf(stderr, "%s: %llu log records are not delivered yet: %s\n", service_name,
                 (unsigned long long)logclient_stat(NULL, LOGCLIENT_STAT_QUEUED),
@@ -375,7 +361,6 @@ static void flush_log(void)
 static bool parse_port(const char *text, int *port)
 {
     char *end;
-
     errno = 0;
     long n = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || n < 0 || n > 65535) {
@@ -390,7 +375,6 @@ static bool parse_port(const char *text, int *port)
 static bool parse_options(const struct service *service, int argc, char **argv, int *port)
 {
     const char *value = getenv(service->port_env);
-
     if (argc == 3 && strcmp(argv[1], "--port") == 0) {
         value = argv[2];
     } else if (argc != 1) {
@@ -408,7 +392,6 @@ int service_main(const struct service *service, int argc, char **argv)
 {
     struct server server = {.service = service};
     int port;
-
     service_name = service->name;
     if (!parse_options(service, argc, argv, &port)) {
         return EX_USAGE;

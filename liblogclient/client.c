@@ -24,7 +24,7 @@ static pthread_mutex_t default_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static logclient_t *_Atomic default_client;
 static bool default_locked; /* by before_fork() */
 
-/* ---- ring and sender ---- */
+/* ---- Ring and sender ---- */
 
 static uint64_t capacity_for(int64_t bytes)
 {
@@ -92,7 +92,7 @@ static int start(logclient_t *c)
     return 0;
 }
 
-/* ---- fork ---- */
+/* ---- Fork ---- */
 
 /* Returns what was blocked before. */
 static sigset_t block_signals(void)
@@ -187,7 +187,7 @@ int lc_restart(logclient_t *c)
     return error;
 }
 
-/* ---- life cycle ---- */
+/* ---- Life cycle ---- */
 
 /* Takes the options, also on failure. NULL with errno set. */
 static logclient_t *new_client(logclient_options_t *options)

@@ -95,7 +95,7 @@ static void set_up_socket(const struct lc_http *http)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
-/* ---- evhttp's ways to end a request ---- */
+/* ---- Evhttp's ways to end a request ---- */
 
 static void on_error(enum evhttp_request_error error, void *arg)
 {
@@ -172,7 +172,7 @@ static void on_complete(evutil_socket_t fd, short what, void *arg)
     http->done(&answer, http->arg);
 }
 
-/* ---- connect ---- */
+/* ---- Connect ---- */
 
 static bool is_address(const char *host)
 {
@@ -288,7 +288,7 @@ static void watch_connecting(struct lc_http *http)
     bufferevent_setcb(bev, reader, writer, on_connecting, http);
 }
 
-/* ---- the interface ---- */
+/* ---- The interface ---- */
 
 struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *arg)
 {

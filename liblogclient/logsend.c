@@ -135,7 +135,7 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-/* ---- the client ---- */
+/* ---- The client ---- */
 
 /* So that a message gets a line of its own. */
 static void clear_progress(void)
@@ -185,7 +185,7 @@ static logclient_t *open_client(void)
     return client;
 }
 
-/* ---- progress ---- */
+/* ---- Progress ---- */
 
 static uint64_t done(logclient_t *client)
 {
@@ -256,7 +256,7 @@ static bool all_adopted(logclient_t *client)
     return atomic_load(&client->count.idle_searches) > 0;
 }
 
-/* ---- input ---- */
+/* ---- Input ---- */
 
 /* Puts a text into the queue, which may have to drain first. False, with errno, when it could not:
  * EAGAIN when nothing has moved for timeout_ms, EINTR after a signal. */
@@ -411,7 +411,7 @@ static void send_lines(logclient_t *client, bool *failed)
     free(text);
 }
 
-/* ---- main ---- */
+/* ---- Main ---- */
 
 static int list_properties(void)
 {

@@ -62,7 +62,7 @@ static uint64_t ack_check(uint64_t generation, uint64_t position, uint64_t seque
     return generation ^ rotl(position, 21) ^ rotl(sequence, 42) ^ 0x4c6f6752696e6731u;
 }
 
-/* ---- map ---- */
+/* ---- Map ---- */
 
 static int map(struct lc_ring *ring, int fd, uint64_t capacity, int protection)
 {
@@ -251,7 +251,7 @@ void lc_ring_producer(const struct lc_ring *ring, char hex[LC_PRODUCER_HEX + 1])
     lc_producer_hex(ring->header->producer, hex);
 }
 
-/* ---- blocks ---- */
+/* ---- Blocks ---- */
 
 /* Reserves the blocks of [from, to), which is at most one chunk. Async-signal-safe. */
 static int reserve(const struct lc_ring *ring, uint64_t from, uint64_t to)
@@ -315,7 +315,7 @@ static void zero(const struct lc_ring *ring, uint64_t from, uint64_t to)
     memset(ring->data + (from & (ring->capacity - 1)), 0, (size_t)(to - from));
 }
 
-/* ---- write ---- */
+/* ---- Write ---- */
 
 static uint64_t slot_bytes(const struct lc_record *r)
 {
@@ -369,7 +369,7 @@ int lc_ring_write(struct lc_ring *ring, const struct lc_record *r)
     return 0;
 }
 
-/* ---- read ---- */
+/* ---- Read ---- */
 
 uint64_t lc_ring_head(const struct lc_ring *ring)
 {

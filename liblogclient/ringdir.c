@@ -20,7 +20,7 @@
 #define SUFFIX_TMP  "tmp"
 #define ATTEMPTS    100 /* to make a ring while others search */
 
-/* ---- the directory ---- */
+/* ---- The directory ---- */
 
 /* The private default: in $XDG_RUNTIME_DIR, which belongs to this user by its specification, else
  * in /dev/shm. */
@@ -67,7 +67,7 @@ int lc_ringdir_open(const char *setting, char *why, size_t whylen)
     return dir;
 }
 
-/* ---- making rings ---- */
+/* ---- Making rings ---- */
 
 static int random_name(char name[LC_RING_NAME_MAX])
 {
@@ -155,7 +155,7 @@ int lc_ring_create_anonymous(struct lc_ring *ring, uint64_t capacity)
     return error;
 }
 
-/* ---- adoption ---- */
+/* ---- Adoption ---- */
 
 /* Whether the last search of anybody in the directory, of which adopt.lock's time tells, is long
  * enough ago. */

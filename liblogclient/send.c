@@ -17,7 +17,7 @@
 #define BLOCK_STEP_NS     500000
 #define BLOCK_STEP_MAX_NS 4000000
 
-/* ---- send ---- */
+/* ---- Send ---- */
 
 void lc_wake(logclient_t *c)
 {
@@ -168,7 +168,7 @@ int send_logf(const char *service, const char *level, const char *format, ...)
     return result;
 }
 
-/* ---- flush and statistics ---- */
+/* ---- Flush and statistics ---- */
 
 logclient_status_t logclient_flush(logclient_t *client, int timeout_ms)
 {

@@ -113,7 +113,7 @@ static bool send_from(struct lc_sender *s, struct lc_source *source)
     return false;
 }
 
-/* ---- answers ---- */
+/* ---- Answers ---- */
 
 static void on_success(struct lc_sender *s)
 {
@@ -207,7 +207,7 @@ static void on_answer(const struct lc_http_answer *answer, void *arg)
     step(s);
 }
 
-/* ---- when to send ---- */
+/* ---- When to send ---- */
 
 /* Whether the own ring's records have waited long enough, or are many enough. */
 static bool due(struct lc_sender *s, int64_t now)
@@ -277,7 +277,7 @@ static void step(struct lc_sender *s)
     rest(s, now);
 }
 
-/* ---- events ---- */
+/* ---- Events ---- */
 
 static void on_poll(evutil_socket_t fd, short what, void *arg)
 {
@@ -318,7 +318,7 @@ static void on_found(void *arg)
     step(arg);
 }
 
-/* ---- life cycle ---- */
+/* ---- Life cycle ---- */
 
 static void *run(void *arg)
 {

@@ -42,7 +42,7 @@ static void report_damaged(logclient_t *c, const char *name, const char *what)
     lc_report(c, LOGCLIENT_RING_DAMAGED, text);
 }
 
-/* ---- one source ---- */
+/* ---- One source ---- */
 
 void lc_source_acknowledge(struct lc_sources *all, struct lc_source *source, uint64_t position,
                            uint64_t records)
@@ -87,7 +87,7 @@ void lc_source_release(struct lc_sources *all, struct lc_source *source, enum lc
         search_at_once(all); /* there may be more than fitted */
 }
 
-/* ---- adoption ---- */
+/* ---- Adoption ---- */
 
 static void adopt(struct lc_sources *all, const struct lc_ring *ring, const char *name)
 {
@@ -164,7 +164,7 @@ static void on_search(evutil_socket_t fd, short what, void *arg)
         atomic_fetch_add(&all->client->count.idle_searches, 1);
 }
 
-/* ---- all sources ---- */
+/* ---- All sources ---- */
 
 struct lc_source *lc_sources_next(struct lc_sources *all)
 {

@@ -112,7 +112,8 @@ static void on_look(const char *error, void *arg)
     set_trouble(s, text);
 }
 
-static void count_outcome(struct logd_stats *stats, const struct store_batch *b, const struct store_outcome *o)
+static void count_outcome(struct logd_stats *stats, const struct store_batch *b,
+                          const struct store_outcome *o)
 {
     static struct diag_limit limit;
     if (o->failure != NULL) {

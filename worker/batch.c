@@ -28,7 +28,6 @@ static void add_dead(struct stream_batch *b, const struct config *config, struct
 {
     size_t spans = reply_count(fields), kept = spans < DEAD_SPANS_MAX ? spans : DEAD_SPANS_MAX;
     char text[ENTRY_REASON_MAX + 64];
-
     snprintf(text, sizeof(text), kept == spans ? "%s" : "%s (only the first %zu fields are here)",
              reason, kept / 2);
     resp_begin(&b->dead, 7 + 4 + kept);
@@ -58,7 +57,6 @@ static void add_entry(struct stream_batch *b, const struct config *config, struc
     size_t count = reply_count(fields);
     char reason[ENTRY_REASON_MAX];
     struct record r;
-
     for (size_t i = 0; i < count && i < ENTRY_SPANS_MAX; i++)
         spans[i] = reply_span(reply_at(fields, i));
     if (!entry_read(&r, spans, count, (size_t)config->message_max, &b->scratch, reason)) {
@@ -88,14 +86,13 @@ static void clear(struct stream_batch *b)
     b->last = b->last_fresh = (struct stream_id){0, 0};
 }
 
-bool batch_read(struct stream_batch *b, const struct config *config, const struct redis_reply *entries,
-                struct stream_id committed, const char **why)
+bool batch_read(struct stream_batch *b, const struct config *config,
+                const struct redis_reply *entries, struct stream_id committed, const char **why)
 {
     clear(b);
     for (size_t i = 0; i < reply_count(entries); i++) {
         const struct redis_reply *entry = reply_at(entries, i);
         struct span id;
-
         *why = "a reply to XREADGROUP is not what Redis sends";
         if (reply_count(entry) != 2)
             return false;
@@ -122,7 +119,6 @@ bool batch_read(struct stream_batch *b, const struct config *config, const struc
 struct span batch_next_dead(const struct stream_batch *b)
 {
     size_t start = 0, end;
-
     if (b->dead_moved > 0)
         memcpy(&start, b->dead_ends.data + (b->dead_moved - 1) * sizeof(start), sizeof(start));
     memcpy(&end, b->dead_ends.data + b->dead_moved * sizeof(end), sizeof(end));

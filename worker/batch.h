@@ -28,8 +28,8 @@ struct stream_batch {
 
 /* Fills the batch from the entries of a reply; those up to `committed` are skipped. False: out of
  * memory, or a reply that makes no sense, which *why says. */
-bool batch_read(struct stream_batch *b, const struct config *config, const struct redis_reply *entries,
-                struct stream_id committed, const char **why);
+bool batch_read(struct stream_batch *b, const struct config *config,
+                const struct redis_reply *entries, struct stream_id committed, const char **why);
 
 /* The command for the next dead letter. */
 struct span batch_next_dead(const struct stream_batch *b);

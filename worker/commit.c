@@ -24,9 +24,9 @@ struct committer {
     struct redis_link *link;
     struct event *retry;  /* runs while the batch or the reopening waits for another attempt */
     struct event *replay; /* runs when an acknowledgement was not confirmed */
-    struct stream_batch *batch;  /* in hand, or NULL */
-    bool moving;          /* the reply for a dead letter of it is outstanding */
-    bool stale;           /* see commit_stale() */
+    struct stream_batch *batch; /* in hand, or NULL */
+    bool moving;                /* the reply for a dead letter of it is outstanding */
+    bool stale;                 /* see commit_stale() */
     bool stopping;
     bool freeing;        /* callbacks only count down */
     bool reopen_wanted;  /* an attempt failed */
@@ -43,7 +43,7 @@ static void wait_and_retry(struct committer *c)
         diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
 }
 
-/* ---- acknowledging ---- */
+/* ---- Acknowledging ---- */
 
 /* Not at once: what is refused now would be refused again, and again. */
 static void ask_for_replay(struct committer *c)
@@ -56,7 +56,6 @@ static void on_acknowledged(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
-
     c->unanswered--;
     if (c->freeing)
         return;
@@ -95,12 +94,11 @@ static void acknowledge(struct committer *c)
         ask_for_replay(c);
 }
 
-/* ---- the batch ---- */
+/* ---- The batch ---- */
 
 static void done(struct committer *c)
 {
     const struct stream_batch *b = c->batch;
-
     c->stats->written += b->written;
     c->stats->filtered += b->filtered;
     c->stats->skipped += b->skipped;
@@ -120,7 +118,6 @@ static void drop(struct committer *c)
 static void say_stuck(struct committer *c, const char *what)
 {
     static struct diag_limit limit;
-
     c->stats->write_errors++;
     snprintf(c->stuck, sizeof(c->stuck), "%s", strerror(errno));
     diag_error_limited(&limit,
@@ -133,9 +130,8 @@ static void say_stuck(struct committer *c, const char *what)
 static bool write_batch(struct committer *c)
 {
     struct stream_batch *b = c->batch;
-
-    if (b->fresh && (!sink_settle(c->sink, b->replayed) ||
-                     !sink_commit(c->sink, &b->lines, b->last_fresh))) {
+    if (b->fresh &&
+        (!sink_settle(c->sink, b->replayed) || !sink_commit(c->sink, &b->lines, b->last_fresh))) {
         say_stuck(c, "write");
         return false;
     }
@@ -149,7 +145,6 @@ static void on_moved(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
-
     c->moving = false;
     if (c->freeing)
         return;
@@ -177,10 +172,8 @@ static void on_moved(const struct redis_reply *reply, void *arg)
 static void step(struct committer *c)
 {
     struct stream_batch *b = c->batch;
-
     if (b->dead_moved < b->dead_count) {
         struct span command = batch_next_dead(b);
-
         c->moving = redis_link_send(c->link, command.p, command.n, on_moved, c);
         if (!c->moving) {
             drop(c);
@@ -208,9 +201,7 @@ static void try_to_reopen(struct committer *c)
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
     struct committer *c = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (c->reopen_wanted)
         try_to_reopen(c);
     if (c->batch != NULL && !c->moving)
@@ -221,30 +212,26 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 static void on_replay(evutil_socket_t fd, short what, void *arg)
 {
     struct committer *c = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     c->events.replay(c->arg);
 }
 
-/* ---- the link ---- */
+/* ---- The link ---- */
 
 static void on_ready(void *arg)
 {
     struct committer *c = arg;
-
     c->events.changed(c->arg);
 }
 
 static void on_down(const char *why, void *arg)
 {
     struct committer *c = arg;
-
     (void)why; /* the reading link says it */
     c->events.changed(c->arg);
 }
 
-/* ---- life ---- */
+/* ---- Life ---- */
 
 struct committer *commit_new(struct event_base *base, const struct config *config,
                              struct sink *sink, struct worker_stats *stats,
@@ -257,7 +244,6 @@ struct committer *commit_new(struct event_base *base, const struct config *confi
                                            .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
     const struct redis_link_events link_events = {.ready = on_ready, .down = on_down};
     struct committer *c = calloc(1, sizeof(*c));
-
     if (c == NULL)
         return NULL;
     c->config = config;

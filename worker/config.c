@@ -30,7 +30,6 @@ static bool parse_fsync(const char *value, int64_t *ms)
 {
     char *end;
     long seconds;
-
     *ms = strcmp(value, "batch") == 0 ? -1 : 0;
     if (*ms != 0 || strcmp(value, "never") == 0)
         return true;
@@ -45,7 +44,6 @@ static bool parse_fsync(const char *value, int64_t *ms)
 static const char *check_fsync(const char *value)
 {
     int64_t ms;
-
     return parse_fsync(value, &ms) ? NULL
                                    : "give never, batch, or a number of seconds from 1 to 86400";
 }
@@ -149,7 +147,6 @@ static const struct option_spec specs[] = {
 static void derive(struct config *c)
 {
     char err[256];
-
     if (!redis_url_parse(&c->redis, redis, err, sizeof(err)))
         diag_die(EXIT_USAGE, "--redis (or LOGWORKER_REDIS): %s", err);
     c->level = level_parse(level, strlen(level));
@@ -173,7 +170,6 @@ void config_parse(struct config *c, int argc, char **argv)
         .count = sizeof(specs) / sizeof(specs[0]),
     };
     char err[512];
-
     switch (options_parse(&program, argc, argv, NULL, err, sizeof(err))) {
     case OPTIONS_RUN:
         *c = parsed;

@@ -47,14 +47,14 @@ struct consumer {
     struct stream_id cursor; /* of the pending entries read so far */
     unsigned reads;          /* under way */
     struct stream_batch batches[AHEAD]; /* ring */
-    unsigned first, count;       /* batches in use */
-    bool begun;                  /* the first one was given to the committer */
+    unsigned first, count;              /* batches in use */
+    bool begun;                         /* the first one was given to the committer */
     struct buf command, read_new;
 };
 
 static void pump(struct consumer *c);
 
-/* ---- phases ---- */
+/* ---- Phases ---- */
 
 static void set_phase(struct consumer *c, enum phase phase)
 {
@@ -67,7 +67,6 @@ static void set_phase(struct consumer *c, enum phase phase)
 static void pause_reading(struct consumer *c)
 {
     const struct timeval tv = {.tv_sec = c->pause_ms / 1000, .tv_usec = c->pause_ms % 1000 * 1000};
-
     if (c->phase == PHASE_PAUSE)
         return;
     set_phase(c, PHASE_PAUSE);
@@ -79,7 +78,6 @@ static void pause_reading(struct consumer *c)
 static void refused(struct consumer *c, const char *what, const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-
     /* The group is gone with the data; the set-up makes it again, and tells if the data are others.
      */
     if (!reply_is_error(reply, "NOGROUP"))
@@ -88,7 +86,7 @@ static void refused(struct consumer *c, const char *what, const struct redis_rep
     pause_reading(c);
 }
 
-/* ---- reading ---- */
+/* ---- Reading ---- */
 
 static void begin_read(struct buf *out, const struct config *config, bool block)
 {
@@ -112,7 +110,6 @@ static void begin_read(struct buf *out, const struct config *config, bool block)
 static const struct redis_reply *entries_of(const struct redis_reply *reply)
 {
     const struct redis_reply *stream = reply_count(reply) == 1 ? reply_at(reply, 0) : NULL;
-
     if (stream == NULL || reply_count(stream) != 2 || reply_count(reply_at(stream, 1)) == 0)
         return NULL;
     return reply_at(stream, 1);
@@ -123,7 +120,6 @@ static void take(struct consumer *c, const struct redis_reply *entries, bool rep
 {
     struct stream_batch *b = &c->batches[(c->first + c->count) % AHEAD];
     const char *why;
-
     if (!batch_read(b, c->config, entries, c->seen, &why)) {
         diag_error("%s; the connection is made again", why);
         redis_link_reset(c->reader, why);
@@ -140,7 +136,6 @@ static void take(struct consumer *c, const struct redis_reply *entries, bool rep
 static void on_read(struct consumer *c, const struct redis_reply *reply, bool replayed)
 {
     const struct redis_reply *entries;
-
     c->reads--;
     if (reply == NULL || (c->phase != PHASE_PENDING && c->phase != PHASE_NEW) ||
         !redis_link_ready(c->reader))
@@ -180,7 +175,6 @@ static bool read_pending(struct consumer *c)
 {
     char id[STREAM_ID_TEXT_MAX];
     size_t n = stream_id_format(c->cursor, id);
-
     if (c->reads > 0)
         return false;
     buf_clear(&c->command);
@@ -206,12 +200,11 @@ static void read_on(struct consumer *c)
     }
 }
 
-/* ---- setting up ---- */
+/* ---- Setting up ---- */
 
 static void announce(struct consumer *c)
 {
     const struct config *config = c->config;
-
     if (c->announced)
         return;
     c->announced = true;
@@ -225,7 +218,6 @@ static void announce(struct consumer *c)
 static void adopt(struct consumer *c)
 {
     bool known = c->sink->lineage[0] != '\0';
-
     if (!sink_lineage(c->sink, c->lineage) && known)
         diag_warn("Redis has lost its data, or is another server: %s goes on at its end, and all "
                   "entries of %s are new",
@@ -239,7 +231,6 @@ static void on_setup(const struct redis_reply *reply, void *arg)
 {
     struct consumer *c = arg;
     struct span lineage;
-
     if (reply == NULL || c->phase != PHASE_SETUP)
         return;
     if (reply_type(reply) == REPLY_ERROR) {
@@ -262,7 +253,6 @@ static void on_setup(const struct redis_reply *reply, void *arg)
 static void on_fenced(bool ok, void *arg)
 {
     struct consumer *c = arg;
-
     if (c->phase == PHASE_SETUP && (!ok || !setup_send(c->reader, c->config, on_setup, c)))
         redis_link_reset(c->reader, "out of memory");
 }
@@ -276,12 +266,11 @@ static void set_up(struct consumer *c)
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 {
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     set_up(arg);
 }
 
-/* ---- the connection ---- */
+/* ---- The connection ---- */
 
 /* Lets go of the committer's batch when that is done with it. */
 static void release_done(struct consumer *c)
@@ -304,7 +293,6 @@ static void drop_read_ahead(struct consumer *c)
 static void on_ready(void *arg)
 {
     struct consumer *c = arg;
-
     if (c->announced)
         diag_info("connected to Redis again");
     c->pause_ms = PAUSE_MIN_MS;
@@ -315,7 +303,6 @@ static void on_down(const char *why, void *arg)
 {
     static struct diag_limit limit;
     struct consumer *c = arg;
-
     diag_warn_limited(&limit, "the connection to Redis at %s broke: %s", c->config->redis.shown,
                       why);
     set_phase(c, PHASE_DOWN);
@@ -328,12 +315,11 @@ static void on_failed(const char *why, void *arg)
 {
     static struct diag_limit limit;
     struct consumer *c = arg;
-
     diag_warn_limited(&limit, "cannot connect to Redis at %s: %s; it is tried again",
                       c->config->redis.shown, why);
 }
 
-/* ---- the committer ---- */
+/* ---- The committer ---- */
 
 /* Gives batches to the committer, one after the other. */
 static void hand_over(struct consumer *c)
@@ -366,7 +352,6 @@ static void on_changed(void *arg)
 static void on_dropped(void *arg)
 {
     struct consumer *c = arg;
-
     if (c->reader != NULL)
         redis_link_reset(c->reader, "the second connection broke");
     drop_read_ahead(c);
@@ -376,12 +361,11 @@ static void on_dropped(void *arg)
 static void on_replay(void *arg)
 {
     struct consumer *c = arg;
-
     c->replay_wanted = true;
     pump(c);
 }
 
-/* ---- life ---- */
+/* ---- Life ---- */
 
 static struct redis_link *new_reader(struct event_base *base, struct consumer *c)
 {
@@ -393,7 +377,6 @@ static struct redis_link *new_reader(struct event_base *base, struct consumer *c
                                            .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
     const struct redis_link_events events = {
         .ready = on_ready, .down = on_down, .failed = on_failed};
-
     return redis_link_new(base, &link, &events, c);
 }
 
@@ -404,7 +387,6 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
     const struct commit_events events = {
         .changed = on_changed, .dropped = on_dropped, .replay = on_replay};
     struct consumer *c = calloc(1, sizeof(*c));
-
     if (c == NULL)
         return NULL;
     c->config = config;
@@ -427,7 +409,6 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
 const char *consumer_problem(const struct consumer *c)
 {
     const char *stuck = commit_stuck(c->committer);
-
     switch (c->phase) {
     case PHASE_DOWN:
         return "Redis does not answer";
@@ -453,7 +434,6 @@ struct committer *consumer_committer(struct consumer *c)
 void consumer_stop(struct consumer *c)
 {
     struct redis_link *reader = c->reader;
-
     set_phase(c, PHASE_STOPPED);
     c->reader = NULL;
     redis_link_free(reader);

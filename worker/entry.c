@@ -28,7 +28,6 @@ static const struct span names[FIELD_COUNT] = {
 static enum field find_name(struct span name)
 {
     int f = 0;
-
     while (f < FIELD_COUNT && (names[f].n != name.n || memcmp(names[f].p, name.p, name.n) != 0))
         f++;
     return (enum field)f;
@@ -38,7 +37,6 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char reason[ENTRY_REASO
                                                          const char *format, ...)
 {
     va_list args;
-
     va_start(args, format);
     vsnprintf(reason, ENTRY_REASON_MAX, format, args);
     va_end(args);
@@ -49,7 +47,6 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char reason[ENTRY_REASO
 static struct span shown(struct span value)
 {
     struct span s = {value.p, utf8_cut(value.p, value.n, QUOTED_MAX)};
-
     return utf8_valid(s.p, s.n) ? s : SPAN_LIT("(not UTF-8)");
 }
 
@@ -61,7 +58,6 @@ static bool sort_fields(struct span values[FIELD_COUNT], const struct span *span
         return refuse(reason, "the entry has %zu fields; at most 5 are known", count / 2);
     for (size_t i = 0; i < count; i += 2) {
         enum field f = find_name(spans[i]);
-
         if (f == FIELD_COUNT)
             return refuse(reason, "unknown field \"%.*s\"", (int)shown(spans[i]).n,
                           shown(spans[i]).p);
@@ -79,10 +75,8 @@ static bool sort_fields(struct span values[FIELD_COUNT], const struct span *span
 static void compact(struct buf *out, struct span json)
 {
     bool in_string = false;
-
     for (size_t i = 0; i < json.n; i++) {
         char c = json.p[i];
-
         if (c == '"')
             in_string = !in_string;
         else if (in_string && c == '\\')
@@ -114,7 +108,6 @@ static bool read_members(struct record *r, struct span json, struct buf *scratch
         nul ? NULL
             : json_loadb(json.p, json.n,
                          JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &error);
-
     if (nul)
         refuse(reason, "fields holds a NUL byte");
     else if (object == NULL)
@@ -147,7 +140,6 @@ bool entry_read(struct record *r, const struct span *spans, size_t count, size_t
                 struct buf *scratch, char reason[ENTRY_REASON_MAX])
 {
     struct span values[FIELD_COUNT] = {0};
-
     *r = (struct record){0};
     if (!sort_fields(values, spans, count, reason))
         return false;

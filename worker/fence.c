@@ -13,7 +13,6 @@
 static void warn_refused(const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-
     if (reply != NULL && reply_type(reply) == REPLY_ERROR)
         diag_warn_limited(
             &limit,
@@ -28,7 +27,6 @@ static void make_name(struct fence *f)
 {
     const char *parts[] = {f->config->stream, f->config->group, f->config->consumer};
     uint64_t hash = 0xcbf29ce484222325u;
-
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         for (const char *c = parts[i];; c++) {
             hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
@@ -45,7 +43,6 @@ static bool send_words(struct redis_link *link, const char *const *words, size_t
                        redis_reply_cb *cb, void *arg)
 {
     struct buf command = {0};
-
     resp_begin(&command, count);
     for (size_t i = 0; i < count; i++)
         resp_arg_str(&command, words[i]);
@@ -63,7 +60,6 @@ static void on_checked(const struct redis_reply *reply, void *arg)
 static void on_id(const struct redis_reply *reply, void *arg)
 {
     struct fence *f = arg;
-
     f->own = reply == NULL ? 0 : reply_integer(reply);
     warn_refused(reply);
 }
@@ -73,7 +69,6 @@ static struct span field(const char *line, size_t n, const char *key)
 {
     size_t length = strlen(key);
     const char *at = memmem(line, n, key, length), *end;
-
     if (at == NULL)
         return (struct span){NULL, 0};
     at += length;
@@ -86,7 +81,6 @@ static void warn_rival(const struct fence *f, const char *line, size_t n)
 {
     static struct diag_limit limit;
     struct span addr = field(line, n, " addr=");
-
     diag_warn_limited(&limit,
                       "another logworker, connected from %.*s, is consumer \"%.100s\" of group "
                       "\"%.100s\" too: each takes the other's entries, and lines stand twice; give "
@@ -98,7 +92,6 @@ static void warn_rival(const struct fence *f, const char *line, size_t n)
 static bool is_other(const struct fence *f, const char *line, size_t n, int64_t *id)
 {
     struct span name = field(line, n, " name=");
-
     if (n < 4 || memcmp(line, "id=", 3) != 0 || name.n < f->shared ||
         memcmp(name.p, f->name, f->shared) != 0)
         return false;
@@ -113,17 +106,14 @@ static bool is_other(const struct fence *f, const char *line, size_t n, int64_t 
 static bool close_others(struct fence *f, struct span list)
 {
     const char *at = list.p, *end = list.p + list.n;
-
     while (at < end) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         int64_t id;
-
         if (newline == NULL)
             break;
         if (is_other(f, at, (size_t)(newline - at), &id)) {
             char text[24];
             const char *words[] = {"CLIENT", "KILL", "ID", text};
-
             snprintf(text, sizeof(text), "%" PRId64, id);
             if (!send_words(f->link, words, 4, on_checked, NULL))
                 return false;
@@ -137,7 +127,6 @@ static void on_list(const struct redis_reply *reply, void *arg)
 {
     struct fence *f = arg;
     bool ok = reply != NULL;
-
     warn_refused(reply);
     if (ok && f->own > 0 && reply_type(reply) == REPLY_STRING)
         ok = close_others(f, reply_span(reply));
@@ -151,7 +140,6 @@ bool fence_send(struct fence *f, struct redis_link *link, const struct config *c
     static const char *const ask_id[] = {"CLIENT", "ID"};
     static const char *const ask_list[] = {"CLIENT", "LIST", "TYPE", "normal"};
     const char *set_name[] = {"CLIENT", "SETNAME", f->name};
-
     f->link = link;
     f->config = config;
     f->done = done;

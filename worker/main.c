@@ -48,7 +48,6 @@ static void print_stats(const struct worker_stats *s)
 static void on_finished(void *arg)
 {
     struct worker *w = arg;
-
     event_base_loopbreak(w->base);
 }
 
@@ -57,9 +56,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *w = arg;
     struct committer *committer = consumer_committer(w->consumer);
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (commit_stuck(committer) != NULL) {
         w->code = EXIT_ENVIRONMENT;
         diag_error("%s cannot be written: %s; the batch in hand stays in Redis", w->config.output,
@@ -79,9 +76,7 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
     struct worker *w = arg;
     int64_t ms = w->config.shutdown_timeout_ms;
     const struct timeval deadline = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-    (void)number;
-    (void)what;
+    (void)number, (void)what;
     if (w->stopping) {
         diag_error("stopped by a second signal; the batch in hand stays in Redis");
         _exit(EXIT_ENVIRONMENT);
@@ -95,9 +90,7 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
 static void on_usr1(evutil_socket_t number, short what, void *arg)
 {
     struct worker *w = arg;
-
-    (void)number;
-    (void)what;
+    (void)number, (void)what;
     print_stats(&w->stats);
 }
 
@@ -105,9 +98,7 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
 {
     static struct diag_limit limit;
     struct worker *w = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (sink_sync(&w->sink))
         return;
     w->stats.write_errors++;
@@ -117,7 +108,6 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
 static void on_hup(evutil_socket_t number, short what, void *arg)
 {
     struct worker *w = arg;
-
     /* The timer will look only at the new file. */
     if (w->config.fsync_interval_ms > 0)
         on_fsync(number, what, w);
@@ -129,7 +119,6 @@ static void make_events(struct worker *w)
     const int64_t ms = w->config.fsync_interval_ms;
     const struct timeval interval = {.tv_sec = ms / 1000};
     struct event **e = w->events;
-
     e[TIMER_FSYNC] = event_new(w->base, -1, EV_PERSIST, on_fsync, w);
     e[TIMER_SHUTDOWN] = event_new(w->base, -1, 0, on_deadline, w);
     e[SIGNAL_TERM] = evsignal_new(w->base, SIGTERM, on_stop, w);
@@ -147,7 +136,6 @@ static void start(struct worker *w)
 {
     const struct config *c = &w->config;
     char err[512];
-
     /* A broken pipe and a file at its size limit are errors to handle, not ends. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -182,7 +170,6 @@ static void finish(struct worker *w)
 int main(int argc, char **argv)
 {
     struct worker w = {.code = EXIT_OK};
-
     diag_init("logworker");
     heap_keep();
     event_log_init();

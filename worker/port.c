@@ -34,7 +34,6 @@ struct port {
 static void release(struct visit *v)
 {
     struct port *p = v->port;
-
     TAILQ_REMOVE(&p->visits, v, next);
     if (v->bev != NULL)
         bufferevent_decref(v->bev);
@@ -53,7 +52,6 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 static void set_timer(struct visit *v, int seconds)
 {
     const struct timeval tv = {.tv_sec = seconds};
-
     if (event_add(v->timer, &tv) != 0)
         diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
 }
@@ -63,7 +61,6 @@ static void set_timer(struct visit *v, int seconds)
 static void attach(struct visit *v)
 {
     void *evcon = NULL;
-
     bufferevent_getcb(v->bev, NULL, NULL, NULL, &evcon);
     if (evcon == NULL) {
         release(v);
@@ -79,9 +76,7 @@ static void attach(struct visit *v)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct visit *v = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (v->evcon == NULL)
         attach(v);
     else
@@ -95,7 +90,6 @@ static struct bufferevent *on_accept(struct event_base *base, void *arg)
     struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     struct visit *v = calloc(1, sizeof(*v));
     struct event *timer = evtimer_new(base, on_timer, v);
-
     if (v == NULL || bev == NULL || timer == NULL) {
         diag_die(EXIT_ENVIRONMENT, "out of memory for a connection to --listen");
         return NULL; /* for cppcheck, which does not know that this is not reached */
@@ -114,7 +108,6 @@ static struct bufferevent *on_accept(struct event_base *base, void *arg)
 struct port *port_new(struct event_base *base)
 {
     struct port *p = calloc(1, sizeof(*p));
-
     if (p == NULL)
         return NULL;
     TAILQ_INIT(&p->visits);
@@ -139,14 +132,12 @@ struct evhttp *port_http(struct port *p)
 bool port_listen(struct port *p, int fd)
 {
     struct evconnlistener *listener = acceptor_add(&p->acceptor, p->base, fd);
-
     return listener != NULL && evhttp_bind_listener(p->http, listener) != NULL;
 }
 
 void port_free(struct port *p)
 {
     struct visit *v, *next;
-
     if (p == NULL)
         return;
     acceptor_forget(&p->acceptor);

@@ -21,7 +21,6 @@ static const char script[] =
 static void make_token(char out[STATE_TOKEN_LEN + 1])
 {
     unsigned char random[STATE_TOKEN_LEN / 2];
-
     evutil_secure_rng_get_bytes(random, sizeof(random));
     for (size_t i = 0; i < sizeof(random); i++)
         sprintf(out + 2 * i, "%02x", random[i]);
@@ -32,7 +31,6 @@ bool setup_send(struct redis_link *link, const struct config *config, redis_repl
     char token[STATE_TOKEN_LEN + 1];
     struct buf command = {0};
     bool sent;
-
     make_token(token);
     resp_begin(&command, 7);
     resp_arg_str(&command, "EVAL");

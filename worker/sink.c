@@ -14,13 +14,12 @@
 #include "common/crash.h"
 #include "common/diag.h"
 
-/* ---- opening ---- */
+/* ---- Opening ---- */
 
 /* The directory of the path, opened; -1 and errno. */
 static int open_directory(const char *path)
 {
     char copy[PATH_MAX];
-
     snprintf(copy, sizeof(copy), "%s", path);
     return open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
@@ -29,7 +28,6 @@ static bool sync_directory(const char *path)
 {
     int fd = open_directory(path);
     bool synced = fd >= 0 && fsync(fd) == 0;
-
     if (fd >= 0)
         close(fd);
     return synced;
@@ -39,7 +37,6 @@ static bool sync_directory(const char *path)
 static int open_log(const struct sink *w, struct stat *st)
 {
     int fd = open(w->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-
     CRASH_POINT();
     if (fd < 0)
         return -1;
@@ -74,7 +71,6 @@ static int open_renamed(const struct sink *w)
     int why = ENOENT;
     struct dirent *entry;
     struct stat st;
-
     if (dir == NULL) {
         why = errno;
         if (dir_fd >= 0)
@@ -101,7 +97,6 @@ static int open_renamed(const struct sink *w)
 static void say_where_it_begins(const struct sink *w, const struct stat *st)
 {
     const struct state_commit *last = &w->state.last;
-
     if (w->state.found == STATE_INVALID)
         diag_warn("%s.state has no valid slot: all of %s is taken as committed", w->path, w->path);
     else if (w->state.found == STATE_NEW && st->st_size > 0)
@@ -122,7 +117,6 @@ static void say_where_it_begins(const struct sink *w, const struct stat *st)
 static void find_tail(struct sink *w, const struct stat *log)
 {
     struct stat st = *log;
-
     if (w->state.found != STATE_VALID || !tail_is_known(w))
         return;
     int fd = is_file_of(&w->state.last, log) ? fcntl(w->fd, F_DUPFD_CLOEXEC, 0) : open_renamed(w);
@@ -156,7 +150,6 @@ static void rebase(struct sink *w, const struct stat *st)
 bool sink_open(struct sink *w, const char *path, bool sync_batch, char *err, size_t errlen)
 {
     struct stat st;
-
     *w = (struct sink){.path = path, .sync_batch = sync_batch, .fd = -1, .tail_fd = -1};
     w->state.fd = -1;
     if (snprintf(w->state_path, sizeof(w->state_path), "%s.state", path) >=
@@ -190,7 +183,7 @@ bool sink_open(struct sink *w, const char *path, bool sync_batch, char *err, siz
     return true;
 }
 
-/* ---- before the first batch ---- */
+/* ---- Before the first batch ---- */
 
 static void forget_tail(struct sink *w)
 {
@@ -236,7 +229,6 @@ static void say_what_is_lost(struct sink *w, bool again)
 bool sink_settle(struct sink *w, bool again)
 {
     struct stat st;
-
     say_what_is_lost(w, again);
     if (w->tail_fd < 0)
         return true;
@@ -259,7 +251,7 @@ bool sink_settle(struct sink *w, bool again)
     return true;
 }
 
-/* ---- committing ---- */
+/* ---- Committing ---- */
 
 static bool write_state(struct sink *w, struct stream_id id)
 {
@@ -268,7 +260,6 @@ static bool write_state(struct sink *w, struct stream_id id)
                                 .offset = w->base + (int64_t)w->written,
                                 .id = id,
                                 .sync = w->sync_batch};
-
     memcpy(next.lineage, w->lineage, sizeof(next.lineage));
     memcpy(next.boot, w->boot, sizeof(next.boot));
     return state_write(&w->state, &next);
@@ -278,7 +269,6 @@ static bool write_state(struct sink *w, struct stream_id id)
 static bool close_line(struct sink *w)
 {
     char last = '\n';
-
     if (w->base > 0 && pread(w->fd, &last, 1, (off_t)w->base - 1) < 0)
         return false;
     if (last == '\n')
@@ -311,7 +301,6 @@ static void follow_size(struct sink *w, const struct buf *lines, const struct st
     static struct diag_limit limit;
     size_t at = w->done + w->written;
     const char *end = at == 0 ? NULL : memrchr(lines->data, '\n', at);
-
     diag_warn_limited(&limit,
                       "%s has %jd bytes, not %" PRId64 ": somebody else %s it; lines go to its end",
                       w->path, (intmax_t)st->st_size, w->base + (int64_t)w->written,
@@ -325,7 +314,6 @@ static bool write_anew(struct sink *w, struct state *fresh)
 {
     struct state_commit last = w->state.last;
     struct stat st;
-
     if (fstat(w->fd, &st) != 0)
         return false;
     /* What others have written meanwhile, another worker perhaps, is never cut. */
@@ -344,7 +332,6 @@ static bool remake_state(struct sink *w)
     static struct diag_limit limit;
     struct state fresh;
     char err[PATH_MAX + 200];
-
     if (!state_open(&fresh, w->state_path, err, sizeof(err))) {
         int saved = errno;
         if (saved == ENOENT)
@@ -371,7 +358,6 @@ static bool remake_state(struct sink *w)
 static bool prepare(struct sink *w, const struct buf *lines)
 {
     struct stat st;
-
     if (!state_in_place(&w->state, w->state_path) && !remake_state(w))
         return false;
     if (fstat(w->fd, &st) != 0)
@@ -399,10 +385,8 @@ static size_t part(size_t n)
 static bool append(struct sink *w, const struct buf *lines)
 {
     size_t at;
-
     while ((at = w->done + w->written) < lines->len) {
         ssize_t n = write(w->fd, lines->data + at, part(lines->len - at));
-
         CRASH_POINT();
         if (n < 0 && errno == EINTR)
             continue;
@@ -443,7 +427,6 @@ bool sink_commit(struct sink *w, const struct buf *lines, struct stream_id id)
 bool sink_rollback(struct sink *w)
 {
     struct stat st;
-
     if (w->written == 0)
         return true;
     if (fstat(w->fd, &st) != 0)
@@ -461,7 +444,6 @@ bool sink_reopen(struct sink *w)
 {
     struct stat new;
     int fd = open_log(w, &new);
-
     if (fd < 0)
         return false;
     if (w->dev == new.st_dev && w->ino == new.st_ino) {

@@ -29,7 +29,6 @@ static uint32_t crc32_of(const char *p, size_t n)
         0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
     };
     uint32_t crc = 0xffffffff;
-
     for (size_t i = 0; i < n; i++) {
         crc ^= (unsigned char)p[i];
         crc = crc >> 4 ^ table[crc & 15];
@@ -43,7 +42,6 @@ bool state_format(const struct state_commit *c, char slot[STATE_SLOT_BYTES])
     char crc[CRC_BYTES + 1];
     int n = snprintf(slot, STATE_SLOT_BYTES, LINE_FORMAT, c->gen, c->dev, c->ino, c->offset,
                      c->id.ms, c->id.seq, c->lineage, c->boot, c->sync);
-
     if (n < 0 || n + CRC_BYTES + 1 > STATE_SLOT_BYTES)
         return false;
     snprintf(crc, sizeof(crc), "crc=%08" PRIx32, crc32_of(slot, (size_t)n));
@@ -60,7 +58,6 @@ bool state_parse(struct state_commit *c, const char slot[STATE_SLOT_BYTES])
     char line[STATE_SLOT_BYTES + 1], again[STATE_SLOT_BYTES];
     struct state_commit r = {0};
     int sync;
-
     memcpy(line, slot, STATE_SLOT_BYTES);
     line[STATE_SLOT_BYTES] = '\0';
     if (sscanf(line, LINE_SCAN, &r.gen, &r.dev, &r.ino, &r.offset, &r.id.ms, &r.id.seq, r.lineage,
@@ -80,7 +77,6 @@ static bool read_slots(struct state *s)
     char slots[2 * STATE_SLOT_BYTES] = {0};
     struct state_commit c;
     ssize_t n = pread(s->fd, slots, sizeof(slots), 0);
-
     if (n < 0)
         return false;
     s->found = n == 0 ? STATE_NEW : STATE_INVALID;
@@ -112,7 +108,6 @@ static bool lock(int fd, const char *path, char *err, size_t errlen)
 bool state_open(struct state *s, const char *path, char *err, size_t errlen)
 {
     int error;
-
     *s = (struct state){.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640)};
     if (s->fd < 0) {
         error = errno;
@@ -159,7 +154,6 @@ bool state_write(struct state *s, const struct state_commit *next)
 {
     struct state_commit c = *next;
     char slot[STATE_SLOT_BYTES];
-
     c.gen = s->last.gen + 1;
     if (!state_format(&c, slot)) {
         errno = EOVERFLOW;
@@ -175,7 +169,6 @@ bool state_write(struct state *s, const struct state_commit *next)
 bool state_in_place(const struct state *s, const char *path)
 {
     struct stat ours, there;
-
     return fstat(s->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
            ours.st_ino == there.st_ino;
 }
@@ -207,7 +200,6 @@ bool state_boot_id(char out[STATE_TOKEN_LEN + 1])
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
     int saved = errno;
-
     if (fd >= 0)
         close(fd);
     for (ssize_t i = 0; i < n && used < STATE_TOKEN_LEN; i++)

@@ -29,12 +29,11 @@ struct status {
     struct buf body;
 };
 
-/* ---- what Redis knows ---- */
+/* ---- What Redis knows ---- */
 
 static void on_length(const struct redis_reply *reply, void *arg)
 {
     struct status *s = arg;
-
     s->asked--;
     if (reply != NULL && reply_type(reply) == REPLY_INTEGER)
         s->stream_length = reply_integer(reply);
@@ -44,7 +43,6 @@ static void on_length(const struct redis_reply *reply, void *arg)
 static void on_pending(const struct redis_reply *reply, void *arg)
 {
     struct status *s = arg;
-
     s->asked--;
     if (reply != NULL && reply_count(reply) > 0)
         s->stream_pending = reply_integer(reply_at(reply, 0));
@@ -54,7 +52,6 @@ static void on_oldest(const struct redis_reply *reply, void *arg)
 {
     struct status *s = arg;
     struct stream_id id = {0, 0};
-
     s->asked--;
     if (reply == NULL || reply_type(reply) != REPLY_ARRAY)
         return;
@@ -69,7 +66,6 @@ static void on_oldest(const struct redis_reply *reply, void *arg)
 static void ask(struct status *s, const struct buf *command, redis_reply_cb *cb)
 {
     struct redis_link *link = commit_link(consumer_committer(s->consumer));
-
     if (redis_link_send(link, command->data, command->len, cb, s))
         s->asked++;
 }
@@ -77,9 +73,7 @@ static void ask(struct status *s, const struct buf *command, redis_reply_cb *cb)
 static void on_poll(evutil_socket_t fd, short what, void *arg)
 {
     struct status *s = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (s->asked > 0)
         return;
     ask(s, &s->length, on_length);
@@ -106,13 +100,12 @@ static bool make_commands(struct status *s, const char *stream, const char *grou
     return !s->length.failed && !s->pending.failed && !s->oldest.failed;
 }
 
-/* ---- answers ---- */
+/* ---- Answers ---- */
 
 static void answer(struct status *s, struct evhttp_request *req, int code, const char *type)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     struct evbuffer *body = evbuffer_new();
-
     if (body == NULL || s->body.failed || evbuffer_add(body, s->body.data, s->body.len) != 0 ||
         evhttp_add_header(headers, "Content-Type", type) != 0 ||
         evhttp_add_header(headers, "Connection", "close") != 0)
@@ -126,7 +119,6 @@ static void answer(struct status *s, struct evhttp_request *req, int code, const
 static void on_healthz(struct evhttp_request *req, void *arg)
 {
     struct status *s = arg;
-
     buf_clear(&s->body);
     buf_printf(&s->body, "{\"status\":\"ok\"}\n");
     answer(s, req, HTTP_OK, "application/json");
@@ -136,7 +128,6 @@ static void on_readyz(struct evhttp_request *req, void *arg)
 {
     struct status *s = arg;
     const char *problem = consumer_problem(s->consumer);
-
     buf_clear(&s->body);
     buf_printf(&s->body, "{\"status\":\"%s\"}\n", problem != NULL ? problem : "ready");
     answer(s, req, problem != NULL ? HTTP_SERVUNAVAIL : HTTP_OK, "application/json");
@@ -166,7 +157,6 @@ static void write_counters(struct buf *out, const struct worker_stats *stats)
 static double oldest_age(const struct status *s)
 {
     int64_t age = timestamp_now_ms() - (int64_t)s->oldest_ms;
-
     return s->oldest_ms == 0 || age < 0 ? 0 : (double)age / 1000;
 }
 
@@ -174,7 +164,6 @@ static void on_metrics(struct evhttp_request *req, void *arg)
 {
     struct status *s = arg;
     const struct redis_link *link = commit_link(consumer_committer(s->consumer));
-
     buf_clear(&s->body);
     write_counters(&s->body, s->stats);
     metrics_gauge(&s->body, "logworker_log_offset_bytes", "Committed size of the log.",
@@ -195,19 +184,17 @@ static void on_metrics(struct evhttp_request *req, void *arg)
 static void on_other(struct evhttp_request *req, void *arg)
 {
     struct status *s = arg;
-
     buf_clear(&s->body);
     buf_printf(&s->body, "{\"error\":\"no such path: try /metrics, /healthz or /readyz\"}\n");
     answer(s, req, HTTP_NOTFOUND, "application/json");
 }
 
-/* ---- life ---- */
+/* ---- Life ---- */
 
 static bool listen_on(struct status *s, const char *address, char *err, size_t errlen)
 {
     char shown[LISTEN_SHOWN_MAX];
     int fd = listen_open(address, shown, err, errlen);
-
     if (fd < 0)
         return false;
     if (!port_listen(s->port, fd)) {
@@ -235,7 +222,6 @@ struct status *status_new(struct event_base *base, const char *address, struct c
 {
     static const struct timeval second = {.tv_sec = 1};
     struct status *s = calloc(1, sizeof(*s));
-
     snprintf(err, errlen, "out of memory");
     if (s == NULL)
         return NULL;

@@ -1,5 +1,5 @@
-/* connection.h: what logd knows of each HTTP connection: its state, what has arrived, and how it ends.
- * Only http.c includes it.
+/* connection.h: what logd knows of each HTTP connection: its state, what has arrived, and how it
+ * ends. Only http.c includes it.
  *
  * evhttp reads and writes on a bufferevent that belongs to us, so that its buffers can be watched:
  * the first byte of a request starts its deadline, and an error page that evhttp writes on its own

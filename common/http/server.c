@@ -123,7 +123,6 @@ static void on_request(struct evhttp_request *req, void *arg)
     struct http_request r = {.method = method_of(req), .path = path != NULL ? path : ""};
     struct failure f;
     struct evkeyval *header;
-
     c->is_head = r.method == HTTP_HEAD;
     for (header = TAILQ_FIRST(evhttp_request_get_input_headers(req)); header != NULL;
          header = TAILQ_NEXT(header, next))

@@ -31,7 +31,7 @@ struct redis_conn {
     int64_t read_ms;   /* monotonic time of the last read; 0: none */
 };
 
-/* ---- replies ---- */
+/* ---- Replies ---- */
 
 static const redisReply *raw(const struct redis_reply *r)
 {
@@ -87,12 +87,11 @@ bool reply_is_error(const struct redis_reply *r, const char *code)
 {
     struct span text = reply_span(r);
     size_t n = strlen(code);
-
     return raw(r)->type == REDIS_REPLY_ERROR && text.n >= n && memcmp(text.p, code, n) == 0 &&
            (text.n == n || text.p[n] == ' ');
 }
 
-/* ---- hiredis on libevent ---- */
+/* ---- Hiredis on libevent ---- */
 
 /* The events of one connection: owned by the hiredis context, freed by its cleanup hook. */
 struct adapter {
@@ -106,8 +105,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     redisAsyncContext *ac = ((struct adapter *)arg)->ac;
     struct redis_conn *conn = ac->data;
 
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (conn != NULL)
         conn->read_ms = monotonic_now_ms();
     redisAsyncHandleRead(ac);
@@ -116,9 +114,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct adapter *a = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     a->in_write = true;
     redisAsyncHandleWrite(a->ac);
 }
@@ -145,7 +141,6 @@ static void del_read(void *arg)
 static void add_write(void *arg)
 {
     struct adapter *a = arg;
-
     if (a->in_write || !(a->ac->c.flags & REDIS_CONNECTED))
         watch(a->writable);
     else
@@ -156,7 +151,6 @@ static void add_write(void *arg)
 static void del_write(void *arg)
 {
     struct adapter *a = arg;
-
     a->in_write = false;
     event_del(a->writable);
 }
@@ -164,7 +158,6 @@ static void del_write(void *arg)
 static void free_adapter(void *arg)
 {
     struct adapter *a = arg;
-
     if (a->readable != NULL)
         event_free(a->readable);
     if (a->writable != NULL)
@@ -175,7 +168,6 @@ static void free_adapter(void *arg)
 static bool attach(redisAsyncContext *ac, struct event_base *base)
 {
     struct adapter *a = calloc(1, sizeof(*a));
-
     if (a == NULL)
         return false;
     a->ac = ac;
@@ -194,7 +186,7 @@ static bool attach(redisAsyncContext *ac, struct event_base *base)
     return true;
 }
 
-/* ---- a guard against replies that nobody asked for ---- */
+/* ---- A guard against replies that nobody asked for ---- */
 
 /* hiredis takes a reply without a command for a broken promise of its user, and aborts the process.
  * But servers can be broken too, or be no Redis at all. So each new reply passes here before
@@ -205,7 +197,6 @@ static const redisReplyObjectFunctions *stock;
 static bool expected(const redisReadTask *task)
 {
     struct redis_conn *conn = task->privdata;
-
     if (task->parent != NULL || conn->unanswered > 0)
         return true;
     if (task->type == REDIS_REPLY_ERROR)
@@ -271,7 +262,7 @@ static void guard(redisReader *reader, struct redis_conn *conn)
     reader->privdata = conn;
 }
 
-/* ---- the connection ---- */
+/* ---- The connection ---- */
 
 static void let_go(struct redis_conn *conn)
 {
@@ -282,7 +273,6 @@ static void let_go(struct redis_conn *conn)
 static void tell_closed(const redisAsyncContext *ac)
 {
     struct redis_conn *conn = ac->data;
-
     if (conn == NULL)
         return;
     conn->events.closed(conn->unasked ? "Redis sent a reply that nobody asked for" : ac->c.errstr,
@@ -293,7 +283,6 @@ static void tell_closed(const redisAsyncContext *ac)
 static void on_connect(const redisAsyncContext *ac, int status)
 {
     struct redis_conn *conn = ac->data;
-
     if (status != REDIS_OK)
         tell_closed(ac);
     else if (conn != NULL)
@@ -309,7 +298,6 @@ static void on_disconnect(const redisAsyncContext *ac, int status)
 static void on_reply(redisAsyncContext *ac, void *reply, void *arg)
 {
     struct redis_conn *conn = ac->data;
-
     (void)arg;
     if (conn == NULL || reply == NULL)
         return;
@@ -321,7 +309,6 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *arg)
 static bool set_socket_options(redisContext *c)
 {
     int flags = fcntl(c->fd, F_GETFD);
-
     if (flags < 0 || fcntl(c->fd, F_SETFD, flags | FD_CLOEXEC) != 0)
         return false;
     return c->connection_type != REDIS_CONN_TCP || redisEnableKeepAlive(c) == REDIS_OK;
@@ -393,7 +380,6 @@ static const void *with_byte_behind(const void *command, size_t n, char copy[SHO
 bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n)
 {
     char copy[SHORT_MAX];
-
     command = with_byte_behind(command, n, copy);
     if (redisAsyncFormattedCommand(conn->ac, on_reply, NULL, command, n) != REDIS_OK)
         return false;

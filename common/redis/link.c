@@ -62,13 +62,12 @@ struct redis_link {
     size_t first, count;
 };
 
-/* ---- the queue of commands without a reply ---- */
+/* ---- The queue of commands without a reply ---- */
 
 static bool queue_has_room(struct redis_link *link)
 {
     size_t capacity = link->capacity == 0 ? QUEUE_MIN : link->capacity * 2;
     struct pending *queue;
-
     if (link->count < link->capacity)
         return true;
     queue = reallocarray(NULL, capacity, sizeof(*queue));
@@ -92,13 +91,12 @@ static void queue_push(struct redis_link *link, struct pending entry)
 static struct pending queue_pop(struct redis_link *link)
 {
     struct pending entry = link->queue[link->first];
-
     link->first = (link->first + 1) & (link->capacity - 1);
     link->count--;
     return entry;
 }
 
-/* ---- states ---- */
+/* ---- States ---- */
 
 static void enter_callback(struct redis_link *link)
 {
@@ -118,7 +116,6 @@ static void leave_callback(struct redis_link *link)
 static void set_timer(struct redis_link *link, int64_t ms)
 {
     struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
     if (event_add(link->timer, &tv) != 0)
         diag_die(EXIT_ENVIRONMENT, "cannot set a timer for Redis: out of memory");
 }
@@ -142,7 +139,6 @@ __attribute__((format(printf, 2, 3))) static void give_up(struct redis_link *lin
                                                           const char *format, ...)
 {
     va_list args;
-
     if (link->state != LINK_CONNECTING && link->state != LINK_SETUP && link->state != LINK_READY)
         return;
     link->was_ready = link->state == LINK_READY;
@@ -163,7 +159,6 @@ static void fail_pending(struct redis_link *link)
 {
     while (link->count > 0) {
         struct pending entry = queue_pop(link);
-
         entry.cb(NULL, entry.arg);
     }
 }
@@ -174,7 +169,6 @@ static int64_t next_backoff(struct redis_link *link)
 {
     int64_t wait = link->backoff_ms;
     uint32_t random;
-
     evutil_secure_rng_get_bytes(&random, sizeof(random));
     link->backoff_ms =
         wait > link->config.backoff_max_ms / 2 ? link->config.backoff_max_ms : wait * 2;
@@ -198,7 +192,7 @@ static void clear_up(struct redis_link *link)
     leave_callback(link);
 }
 
-/* ---- setting a connection up ---- */
+/* ---- Setting a connection up ---- */
 
 static void become_ready(struct redis_link *link)
 {
@@ -214,7 +208,6 @@ static void become_ready(struct redis_link *link)
 static bool answers_ping(const struct redis_reply *reply)
 {
     struct span text = reply_span(reply);
-
     return reply_is_error(reply, "NOPERM") ||
            (reply_type(reply) == REPLY_STATUS && text.n == 4 && memcmp(text.p, "PONG", 4) == 0);
 }
@@ -223,7 +216,6 @@ static void on_setup_reply(struct redis_link *link, const struct redis_reply *re
 {
     const char *step = link->steps[link->step++];
     struct span text = reply_span(reply);
-
     if (link->step == link->step_count && answers_ping(reply))
         become_ready(link);
     else if (reply_type(reply) == REPLY_ERROR)
@@ -236,7 +228,6 @@ static void on_setup_reply(struct redis_link *link, const struct redis_reply *re
 static bool send_step(struct redis_link *link, struct buf *command, const char *name)
 {
     bool sent = !command->failed && redis_conn_send(link->conn, command->data, command->len);
-
     link->steps[link->step_count++] = name;
     buf_clear(command);
     return sent;
@@ -245,7 +236,6 @@ static bool send_step(struct redis_link *link, struct buf *command, const char *
 static bool send_auth(struct redis_link *link, struct buf *command)
 {
     const struct redis_url *url = link->config.url;
-
     if (url->password == NULL)
         return true;
     resp_begin(command, url->user != NULL ? 3 : 2);
@@ -278,7 +268,6 @@ static void on_connected(void *arg)
 {
     struct redis_link *link = arg;
     struct buf command = {0};
-
     if (link->state != LINK_CONNECTING)
         return;               /* given up meanwhile */
     link->state = LINK_SETUP; /* the attempt's deadline runs on, so no set_state() */
@@ -291,7 +280,6 @@ static void on_connected(void *arg)
 static void on_closed(const char *why, void *arg)
 {
     struct redis_link *link = arg;
-
     link->conn = NULL;
     give_up(link, "%s", why);
 }
@@ -299,7 +287,6 @@ static void on_closed(const char *why, void *arg)
 static void on_command_reply(struct redis_link *link, const struct redis_reply *reply)
 {
     struct pending entry = queue_pop(link);
-
     enter_callback(link);
     entry.cb(reply, entry.arg);
     leave_callback(link);
@@ -308,7 +295,6 @@ static void on_command_reply(struct redis_link *link, const struct redis_reply *
 static void on_reply(const struct redis_reply *reply, void *arg)
 {
     struct redis_link *link = arg;
-
     if (link->state == LINK_SETUP)
         on_setup_reply(link, reply);
     else if (link->state == LINK_READY)
@@ -321,20 +307,18 @@ static void start_attempt(struct redis_link *link)
     static const struct redis_conn_events events = {
         .connected = on_connected, .reply = on_reply, .closed = on_closed};
     char why[128];
-
     set_state(link, LINK_CONNECTING, link->config.connect_timeout_ms);
     link->conn = redis_conn_open(link->base, link->config.url, &events, link, why, sizeof(why));
     if (link->conn == NULL)
         give_up(link, "%s", why);
 }
 
-/* ---- commands ---- */
+/* ---- Commands ---- */
 
 /* Runs once in reply_timeout_ms at most, not for each command. */
 static void watch_oldest(struct redis_link *link)
 {
     int64_t left, since;
-
     link->timer_set = false;
     if (link->count == 0)
         return;
@@ -353,9 +337,7 @@ static void watch_oldest(struct redis_link *link)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct redis_link *link = arg;
-
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     switch (link->state) {
     case LINK_WAITING:
         start_attempt(link);
@@ -382,7 +364,6 @@ bool redis_link_send(struct redis_link *link, const void *command, size_t n, red
                      void *arg)
 {
     int64_t now = monotonic_now_ms();
-
     if (link->state != LINK_READY || !queue_has_room(link))
         return false;
     if (!redis_conn_send(link->conn, command, n)) {
@@ -397,13 +378,12 @@ bool redis_link_send(struct redis_link *link, const void *command, size_t n, red
     return true;
 }
 
-/* ---- life ---- */
+/* ---- Life ---- */
 
 struct redis_link *redis_link_new(struct event_base *base, const struct redis_link_config *config,
                                   const struct redis_link_events *events, void *arg)
 {
     struct redis_link *link = calloc(1, sizeof(*link));
-
     if (link == NULL)
         return NULL;
     link->base = base;

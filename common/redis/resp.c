@@ -6,7 +6,6 @@ static void add_count(struct buf *out, char prefix, size_t n)
 {
     char text[32];
     char *p = text + sizeof(text);
-
     *--p = '\n';
     *--p = '\r';
     do
@@ -38,7 +37,6 @@ void resp_arg_int(struct buf *out, int64_t n)
     char text[24];
     char *p = text + sizeof(text);
     uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-
     do
         *--p = (char)('0' + rest % 10);
     while ((rest /= 10) != 0);

@@ -28,7 +28,6 @@ static char *without_password(const char *text, const char *user, const char *at
 {
     const char *slashes = strstr(text, "://");
     char *shown;
-
     if (at == NULL)
         return strdup(text);
     if (asprintf(&shown, "%.*s%s%s%s", slashes == NULL ? 0 : (int)(slashes + 3 - text), text,
@@ -41,7 +40,6 @@ static char *without_password(const char *text, const char *user, const char *at
 static bool fail(struct parse *p, const char *what)
 {
     char *shown = without_password(p->text, NULL, strrchr(p->text, '@'));
-
     snprintf(p->err, p->errlen, "\"%s\": %s; " LOOKS_LIKE, shown != NULL ? shown : "", what);
     free(shown);
     return false;
@@ -68,16 +66,13 @@ static int hex_digit(char c)
 static bool decode(struct parse *p, char **out, const char *s, size_t n)
 {
     char *to = *out = malloc(n + 1);
-
     if (to == NULL)
         return out_of_memory(p);
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
-
         if (c == '%') {
             int high = n - i > 2 ? hex_digit(s[i + 1]) : -1;
             int low = high >= 0 ? hex_digit(s[i + 2]) : -1;
-
             if (low < 0 || high + low == 0)
                 return fail(p, "\"%\" must be followed by two hexadecimal digits, and not by 00");
             c = (char)(high * 16 + low);
@@ -93,7 +88,6 @@ static bool decode(struct parse *p, char **out, const char *s, size_t n)
 static bool number(const char *s, size_t n, int max, int *value)
 {
     int64_t sum = 0;
-
     for (size_t i = 0; i < n; i++) {
         if (s[i] < '0' || s[i] > '9')
             return false;
@@ -110,7 +104,6 @@ static bool parse_userinfo(struct parse *p, const char *s, size_t n)
 {
     const char *colon = memchr(s, ':', n);
     size_t user_len;
-
     if (colon == NULL)
         return fail(
             p, "there is no \":\" before the \"@\"; for a password alone write \":PASSWORD@\"");
@@ -126,7 +119,6 @@ static bool parse_userinfo(struct parse *p, const char *s, size_t n)
 static bool parse_host(struct parse *p, const char *s, size_t n)
 {
     const char *end = s + n, *host = s, *host_end, *colon;
-
     if (n > 0 && *s == '[') {
         host++;
         host_end = memchr(s, ']', n);
@@ -172,7 +164,6 @@ static bool parse_unix(struct parse *p, const char *host, const char *slash)
     const char *query = strchr(slash, '?');
     const char *end = query != NULL ? query : slash + strlen(slash);
     char what[80];
-
     if (slash != host || end - slash < 2)
         return fail(p, "the path of the socket must be absolute");
     if (!decode(p, &p->url->path, slash, (size_t)(end - slash)))
@@ -193,7 +184,6 @@ static bool parse(struct parse *p)
 {
     bool is_unix = strncmp(p->text, "unix://", 7) == 0;
     const char *host, *slash, *at;
-
     if (strncmp(p->text, "rediss://", 9) == 0)
         return fail(p, "TLS is not built in; use redis:// through a tunnel");
     if (!is_unix && strncmp(p->text, "redis://", 8) != 0)
@@ -215,7 +205,6 @@ static bool parse(struct parse *p)
 bool redis_url_parse(struct redis_url *url, const char *text, char *err, size_t errlen)
 {
     struct parse p = {.url = url, .text = text, .err = err, .errlen = errlen};
-
     memset(url, 0, sizeof(*url));
     if (parse(&p))
         return true;

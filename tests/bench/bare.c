@@ -50,8 +50,7 @@ static void on_batch(struct evhttp_request *request, void *arg)
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)
 {
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     event_base_loopbreak(arg);
 }
 
@@ -72,7 +71,6 @@ int main(int argc, char **argv)
     struct evhttp_bound_socket *bound =
         http != NULL ? evhttp_bind_socket_with_handle(http, "127.0.0.1", 0) : NULL;
     struct event *term = base != NULL ? evsignal_new(base, SIGTERM, on_signal, base) : NULL;
-
     if (bound == NULL || term == NULL || event_add(term, NULL) != 0)
         die("127.0.0.1", "cannot listen");
     evhttp_set_gencb(http, sink ? on_batch : on_record, NULL);

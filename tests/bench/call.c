@@ -161,7 +161,6 @@ static void measure(void)
                           .call = values + rounds,
                           .cpu = values + 2 * rounds,
                           .p99 = values + 3 * rounds};
-
     for (long i = 0; i < opt.threads; i++) {
         callers[i].ns = room(calls, sizeof(*all));
         if (pthread_create(&callers[i].thread, NULL, run, &callers[i]) != 0)

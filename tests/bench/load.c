@@ -132,7 +132,6 @@ int main(int argc, char **argv)
 {
     struct worker workers[THREADS_MAX] = {0};
     char err[256];
-
     parse_options(argc, argv);
     message = filler((size_t)opt.bytes);
     uint32_t *group_ns = calloc((size_t)opt.records / GROUP + 1, sizeof(*group_ns));

@@ -14,7 +14,6 @@ static int count_entries(const char *path)
 {
     DIR *dir = opendir(path);
     int n = 0;
-
     if (!dir)
         exit(70);
     while (readdir(dir))
@@ -29,7 +28,6 @@ static long size_kib(void)
     char line[256];
     long kib = -1;
     FILE *f = fopen("/proc/self/status", "r");
-
     while (f && fgets(line, sizeof(line), f))
         if (sscanf(line, "VmSize: %ld", &kib) == 1)
             break;
@@ -42,7 +40,6 @@ static long size_kib(void)
 static int count_threads(void)
 {
     int n;
-
     for (int i = 0; (n = count_entries("/proc/self/task")) > 3 && i < 1000; i++)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     return n;
@@ -57,7 +54,6 @@ static void print_counts(void)
 static void *symbol(void *library, const char *name)
 {
     void *p = dlsym(library, name);
-
     if (!p) {
         fprintf(stderr, "plugin: %s\n", dlerror());
         exit(70);
@@ -69,7 +65,6 @@ static void cycle(const char *path, FILE *list, int number)
 {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     char text[32];
-
     if (!library) {
         fprintf(stderr, "plugin: %s\n", dlerror());
         exit(70);
@@ -94,7 +89,6 @@ static void cycle(const char *path, FILE *list, int number)
 int main(int argc, char **argv)
 {
     FILE *list = argc == 4 ? fopen(argv[2], "w") : NULL;
-
     if (!list)
         return 64;
     cycle(argv[1], list, 0);

@@ -46,7 +46,6 @@ static bool log_one(const char *tag, long number)
 {
     char line[128], digits[24];
     size_t n = strlen(tag), d = 0;
-
     memcpy(line, tag, n);
     line[n++] = '-';
     do
@@ -80,7 +79,6 @@ static int count_entries(const char *path)
 {
     DIR *dir = opendir(path);
     int n = -3; /* ".", "..", and for descriptors the one that reads them */
-
     if (!dir)
         die(path);
     while (readdir(dir))
@@ -94,7 +92,6 @@ static int count_entries(const char *path)
 static int count_threads(void)
 {
     int n;
-
     for (int i = 0; (n = count_entries("/proc/self/task") + 1) > 2 && i < 1000; i++)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     return n;
@@ -111,7 +108,6 @@ static void print_counts(const char *name)
 static void print_descriptors(void)
 {
     char path[64], target[256];
-
     for (int fd = 3; fd < 1024; fd++) {
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         ssize_t n = readlink(path, target, sizeof(target) - 1);
@@ -121,12 +117,11 @@ static void print_descriptors(void)
     fflush(stdout);
 }
 
-/* ---- fork ---- */
+/* ---- Fork ---- */
 
 static void *log_until_stopped(void *arg)
 {
     const char *tag = arg;
-
     for (long i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
         log_one(tag, i);
         nanosleep(&(struct timespec){0, 200000}, NULL);
@@ -137,7 +132,6 @@ static void *log_until_stopped(void *arg)
 static _Noreturn void child(long number, long records)
 {
     char tag[64];
-
     snprintf(tag, sizeof(tag), "child%ld", number);
     log_many(tag, records);
     if (logclient_stat(NULL, LOGCLIENT_STAT_RING_FALLBACK) != 0)
@@ -150,7 +144,6 @@ static _Noreturn void child(long number, long records)
 static void reap_one(void)
 {
     int status;
-
     if (wait(&status) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         fprintf(stderr, "process: a child ended with status %#x\n", (unsigned)status);
         _exit(70);
@@ -163,7 +156,6 @@ static void run_forks(char **arg)
     long count = atol(arg[0]), records = atol(arg[1]), threads = atol(arg[2]);
     pthread_t thread[8];
     char tag[8][32];
-
     log_many("parent", 100);
     flush();
     print_counts("before");
@@ -196,7 +188,6 @@ static void run_forks(char **arg)
 static void run_orphan(char **arg)
 {
     char c;
-
     (void)arg;
     log_many("parent", 100);
     if (read(STDIN_FILENO, &c, 1) < 0)
@@ -211,7 +202,7 @@ static void run_orphan(char **arg)
     pause();
 }
 
-/* ---- exec and spawn ---- */
+/* ---- Exec and spawn ---- */
 
 static char *arguments[] = {NULL, NULL, NULL, NULL}; /* of the program that takes over */
 
@@ -259,7 +250,6 @@ static void run_descriptors(char **arg)
 static void wait_for(pid_t pid)
 {
     int status;
-
     if (waitpid(pid, &status, 0) != pid || status != 0)
         die("the program did not exit with 0");
 }
@@ -267,7 +257,6 @@ static void wait_for(pid_t pid)
 static pid_t spawn_by_vfork(void)
 {
     pid_t pid = vfork();
-
     if (pid == 0) {
         execv(self, arguments);
         _exit(127);
@@ -279,7 +268,6 @@ static pid_t spawn_by_vfork(void)
 static void run_spawn(char **arg)
 {
     pid_t pid;
-
     set_arguments("descriptors");
     for (long i = 0; i < atol(arg[0]); i++) {
         if (!log_one("spawn", i))
@@ -296,14 +284,13 @@ static void run_spawn(char **arg)
     flush();
 }
 
-/* ---- signals ---- */
+/* ---- Signals ---- */
 
 static int interrupts; /* atomic */
 
 static void on_timer(int number)
 {
     int saved = errno;
-
     (void)number;
     if (!log_one("signal", __atomic_fetch_add(&interrupts, 1, __ATOMIC_RELAXED)) && errno != EAGAIN)
         _exit(72);
@@ -316,7 +303,6 @@ static void run_signals(char **arg)
     long count = atol(arg[0]), us = atol(arg[1]);
     struct itimerval timer = {{0, us}, {0, us}}, off = {{0, 0}, {0, 0}};
     struct sigaction action = {.sa_handler = on_timer, .sa_flags = SA_RESTART};
-
     if (!logclient_default())
         die("logclient_default");
     if (sigaction(SIGALRM, &action, NULL) != 0 || setitimer(ITIMER_REAL, &timer, NULL) != 0)
@@ -346,7 +332,6 @@ static void run_dispositions(char **arg)
 {
     struct sigaction before[65], after;
     sigset_t mask, mask_after;
-
     (void)arg;
     for (int i = 1; i <= 64; i++)
         if (sigaction(i, NULL, &before[i]) != 0)
@@ -365,7 +350,7 @@ static void run_dispositions(char **arg)
     pause();
 }
 
-/* ---- the end of the process ---- */
+/* ---- The end of the process ---- */
 
 static bool log_in_destructor;
 
@@ -402,7 +387,6 @@ static void run_return(char **arg)
 {
     static char tags[8][32];
     pthread_t thread;
-
     for (long i = 0; i < atol(arg[0]); i++) {
         snprintf(tags[i], sizeof(tags[i]), "thread%ld", i);
         if (pthread_create(&thread, NULL, log_until_stopped, tags[i]) != 0)
@@ -411,14 +395,13 @@ static void run_return(char **arg)
     log_many("main", 1000);
 }
 
-/* ---- descriptors ---- */
+/* ---- Descriptors ---- */
 
 /* "fork" or "same", and a path: closes all descriptors as daemons do, with a fork or without, and
  * opens files that get the freed numbers. */
 static void run_daemon(char **arg)
 {
     int fd;
-
     log_many("before", 100);
     flush();
     if (strcmp(arg[0], "fork") == 0) {
@@ -500,7 +483,6 @@ static void *fork_in_thread(void *arg)
 static void run_fork_in_fork(char **arg)
 {
     pthread_t thread;
-
     (void)arg;
     log_one("first", 0);
     if (pthread_atfork(signal_in_fork, signal_in_fork, NULL) != 0)
@@ -535,7 +517,6 @@ static void *write_strays(void *arg)
 static void run_closed(char **arg)
 {
     pthread_t thread;
-
     (void)arg;
     for (int fd = 0; fd < 3; fd++)
         close(fd);

@@ -70,7 +70,6 @@ static void list_accepted(const char *id)
 {
     char line[128];
     size_t n = strlen(id);
-
     if (opt.accepted_fd < 0)
         return;
     if (n > sizeof(line) - 1)
@@ -84,7 +83,6 @@ static void list_accepted(const char *id)
 static void sleep_until(const struct timespec *start, long n)
 {
     struct timespec t = *start;
-
     t.tv_sec += n / opt.rate;
     t.tv_nsec += (n % opt.rate) * (1000000000L / opt.rate);
     if (t.tv_nsec >= 1000000000L) {
@@ -99,7 +97,6 @@ static void sleep_until(const struct timespec *start, long n)
 static bool send_retrying(const char *level, const char *message)
 {
     const struct timespec nap = {0, 1000000};
-
     while (send_one(level, message) != 0) {
         if (errno != EAGAIN)
             die("send_log", strerror(errno));
@@ -118,13 +115,11 @@ static void log_records(const char *tag, long thread)
     size_t pad = (size_t)opt.pad;
     char *message = malloc(sizeof(id) + pad + 1);
     struct timespec start;
-
     if (!message)
         die("malloc", "out of memory");
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (long n = 0; n < opt.records; n++) {
         int len = snprintf(id, sizeof(id), "%s-%ld-%ld", tag, thread, n);
-
         if (opt.rate > 0)
             sleep_until(&start, n);
         memcpy(message, id, (size_t)len);
@@ -149,7 +144,6 @@ static void on_timer(int sig)
     char digits[16];
     size_t n = strlen(id), d = 0;
     int saved = errno, count = __atomic_fetch_add(&signals_begun, 1, __ATOMIC_RELAXED);
-
     (void)sig;
     do
         digits[d++] = (char)('0' + count % 10);
@@ -170,7 +164,6 @@ static void set_timer(long us)
 {
     struct itimerval t = {{us / 1000000, us % 1000000}, {us / 1000000, us % 1000000}};
     struct sigaction sa = {.sa_handler = on_timer, .sa_flags = SA_RESTART};
-
     if (sigaction(SIGALRM, &sa, NULL) != 0 || setitimer(ITIMER_REAL, &t, NULL) != 0)
         die("timer", strerror(errno));
 }
@@ -184,7 +177,6 @@ static void log_at_exit(void)
 static void run_threads(void)
 {
     pthread_t thread[256];
-
     if (opt.threads > 256)
         die("--threads", "at most 256");
     for (long i = 0; i < opt.threads; i++)
@@ -200,12 +192,10 @@ static void run_forks(void)
 {
     char tag[64];
     int status;
-
     if (opt.calm_fork && logclient_flush(client, 30000) != LOGCLIENT_OK)
         die("--calm-fork", "the records before are not delivered");
     for (long i = 0; i < opt.forks; i++) {
         pid_t pid = fork();
-
         if (pid < 0)
             die("fork", strerror(errno));
         if (pid == 0) {
@@ -225,7 +215,6 @@ static void wait_for_eof(void)
 {
     char c;
     ssize_t n;
-
     do
         n = read(STDIN_FILENO, &c, 1);
     while (n > 0 || (n < 0 && errno == EINTR));
@@ -260,8 +249,7 @@ static void print_statistics(logclient_status_t flushed)
 
 static void report(logclient_t *c, logclient_status_t status, const char *text, void *arg)
 {
-    (void)c;
-    (void)arg;
+    (void)c, (void)arg;
     fprintf(stderr, "report: %d: %s: %s\n", (int)status, logclient_strerror(status), text);
 }
 
@@ -269,7 +257,6 @@ static void set_property(logclient_options_t *options, char *assignment)
 {
     char err[256];
     char *value = strchr(assignment, '=');
-
     if (!value)
         die(assignment, "--set takes NAME=VALUE");
     *value++ = '\0';
@@ -283,7 +270,6 @@ static char *read_file(const char *path)
     char *text = malloc(MESSAGE_MAX + 1);
     FILE *f = fopen(path, "rb");
     size_t n;
-
     if (!f || !text)
         die(path, "cannot be read");
     n = fread(text, 1, MESSAGE_MAX, f);
@@ -380,7 +366,6 @@ int main(int argc, char **argv)
     logclient_status_t flushed = LOGCLIENT_OK;
     char err[256];
     int c;
-
     if (!options)
         die("logclient_options_new", "out of memory");
     while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1)

@@ -23,7 +23,6 @@ int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 static int open_ours(const char *path, int flags, mode_t mode)
 {
     char ours[4096];
-
     if (strcmp(path, "/etc/hosts") == 0 || strcmp(path, "/etc/resolv.conf") == 0) {
         snprintf(ours, sizeof(ours), "%s%s", etc, strrchr(path, '/'));
         path = ours;
@@ -34,7 +33,6 @@ static int open_ours(const char *path, int flags, mode_t mode)
 int open(const char *path, int flags, ...)
 {
     va_list args;
-
     va_start(args, flags);
     mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
@@ -52,7 +50,6 @@ int main(int argc, char **argv)
 {
     char path[4096];
     logclient_options_t *options = logclient_options_new();
-
     if (argc != 4 || options == NULL ||
         logclient_options_set(options, "url", argv[2], NULL, 0) != LOGCLIENT_OK)
         return 64;

@@ -10,7 +10,6 @@ static __thread char large[600 * 1024];
 int main(int argc, char **argv)
 {
     long count = argc == 2 ? atol(argv[1]) : 0;
-
     large[0] = 'x';
     for (long i = 0; i < count; i++)
         if (send_logf("tls", "warn", "%c-%ld", large[0], i) != 0)

@@ -30,7 +30,6 @@ static void begin_capture(void)
 static const char *end_capture(void)
 {
     ssize_t n;
-
     assert_true(dup2(saved, STDERR_FILENO) >= 0);
     n = pread(file, text, sizeof(text) - 1, 0);
     close(file);
@@ -68,7 +67,6 @@ static void test_long_text(void **state)
 {
     char *huge = malloc(100001);
     const char *line;
-
     (void)state;
     assert_non_null(huge);
     memset(huge, '\n', 100000);
@@ -102,7 +100,6 @@ static void test_die(void **state)
 {
     int status;
     pid_t pid;
-
     (void)state;
     begin_capture();
     pid = fork();
@@ -115,7 +112,7 @@ static void test_die(void **state)
     assert_int_equal(WEXITSTATUS(status), 64);
 }
 
-/* ---- a pipe that nobody reads ---- */
+/* ---- A pipe that nobody reads ---- */
 
 static int reader = -1;
 
@@ -125,14 +122,12 @@ static void begin_pipe(size_t room)
 {
     char filler[PIPE_BUF] = {0};
     int ends[2], size;
-
     memset(filler, '.', sizeof(filler));
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     size = fcntl(ends[1], F_SETPIPE_SZ, 4 * PIPE_BUF);
     assert_true(size >= 4 * PIPE_BUF);
     for (size_t left = (size_t)size - room; left > 0;) {
         size_t n = left < sizeof(filler) ? left : sizeof(filler);
-
         assert_int_equal(write(ends[1], filler, n), n);
         left -= n;
     }
@@ -147,7 +142,6 @@ static void begin_pipe(size_t room)
 static const char *read_pipe(void)
 {
     ssize_t n = read(reader, text, sizeof(text) - 1);
-
     assert_true(n >= 0);
     text[n] = '\0';
     return text + strspn(text, ".");
@@ -182,7 +176,6 @@ static void test_cut_line(void **state)
 {
     char long_text[1500];
     const char *line;
-
     (void)state;
     memset(long_text, '\n', sizeof(long_text) - 1);
     long_text[sizeof(long_text) - 1] = '\0';
@@ -203,7 +196,6 @@ static void test_die_waits(void **state)
 {
     int status;
     pid_t pid;
-
     (void)state;
     begin_pipe(0);
     pid = fork();
@@ -221,7 +213,6 @@ static void test_die_ends(void **state)
 {
     int status;
     pid_t pid;
-
     (void)state;
     begin_pipe(0);
     pid = fork();
@@ -244,7 +235,6 @@ static void warn(struct diag_limit *limit, int number)
 static void test_limit(void **state)
 {
     static struct diag_limit limit, other;
-
     (void)state;
     begin_capture();
     for (int i = 0; i < 6; i++)
@@ -270,7 +260,6 @@ static void test_limit(void **state)
 static void test_standard_descriptors_are_open(void **state)
 {
     int status, pid;
-
     (void)state;
     pid = fork();
     assert_true(pid >= 0);
@@ -302,6 +291,5 @@ int main(void)
         cmocka_unit_test(test_die_waits),
         cmocka_unit_test(test_die_ends),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

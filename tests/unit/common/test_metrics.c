@@ -22,7 +22,6 @@ static void expect(struct buf *out, const char *text)
 static void test_counter(void **state)
 {
     struct buf out = {0};
-
     (void)state;
     metrics_counter(&out, "logd_records_total", "Records with a \\ or a\nline feed", UINT64_MAX);
     expect(&out, "# HELP logd_records_total Records with a \\\\ or a\\nline feed\n"
@@ -44,7 +43,6 @@ static void test_gauge(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct buf out = {0}, expected = {0};
-
         buf_printf(&expected, "# HELP g h\n# TYPE g gauge\ng %s\n%c", cases[i].text, '\0');
         metrics_gauge(&out, "g", "h", cases[i].value);
         expect(&out, expected.data);
@@ -55,7 +53,6 @@ static void test_gauge(void **state)
 static void test_labels(void **state)
 {
     struct buf out = {0};
-
     (void)state;
     metrics_head(&out, "logd_requests_total", "counter", "Requests");
     metrics_sample(&out, "logd_requests_total", "code=\"200\"", 7);
@@ -73,6 +70,5 @@ int main(void)
         cmocka_unit_test(test_gauge),
         cmocka_unit_test(test_labels),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

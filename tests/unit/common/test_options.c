@@ -102,7 +102,6 @@ static enum options_result parse(const char *line)
     static char copy[256];
     char *argv[16] = {(char[]){"test-prog"}};
     int argc = 1;
-
     snprintf(copy, sizeof(copy), "%s", line);
     for (char *rest = copy, *word; *line != '\0' && (word = strsep(&rest, "|")) != NULL;)
         argv[argc++] = word;
@@ -165,7 +164,6 @@ static void test_bool_values(void **state)
 {
     static const char *const words[] = {"true", "YES", "on", "1", "false", "no", "Off", "0"};
     char line[32];
-
     (void)state;
     for (size_t i = 0; i < 8; i++) {
         got.echo = i >= 4;
@@ -217,7 +215,6 @@ static void test_bad_numbers(void **state)
     static const char *const wait[] = {"",   "0",  "s",   "-1",
                                        "1w", "8d", "1 s", "9223372036854775807d"};
     char line[64], expected[256];
-
     (void)state;
     for (size_t i = 0; i < sizeof(count) / sizeof(count[0]); i++) {
         snprintf(line, sizeof(line), "--count=%s", count[i]);
@@ -352,7 +349,6 @@ static const char *printed_by(const char *line)
     static char text[8192];
     int file = memfd_create("stdout", MFD_CLOEXEC), saved = dup(STDOUT_FILENO);
     ssize_t n;
-
     assert_true(file >= 0 && saved >= 0);
     fflush(stdout);
     assert_true(dup2(file, STDOUT_FILENO) >= 0);
@@ -369,7 +365,6 @@ static const char *printed_by(const char *line)
 static void test_help(void **state)
 {
     const char *text, *line, *end;
-
     (void)state;
     setenv("TEST_PROG_COUNT", "wrong", 1); /* must not stop it */
     text = printed_by("-e|--help|--nonsense");
@@ -397,7 +392,6 @@ static void test_version(void **state)
 static void test_man(void **state)
 {
     const char *text = printed_by("--man-options");
-
     (void)state;
     assert_non_null(strstr(text, ".TP\n\\fB\\-s\\fR, \\fB\\-\\-stream\\fR=\\fINAME\\fR\n"
                                  "name of the stream.\nDefault: \\fBlogs\\-stream\\fR.\n"
@@ -411,7 +405,6 @@ static void test_output_fails(void **state)
 {
     int full = open("/dev/full", O_WRONLY | O_CLOEXEC), saved = dup(STDOUT_FILENO);
     enum options_result result;
-
     (void)state;
     assert_true(full >= 0 && saved >= 0);
     fflush(stdout);
@@ -429,7 +422,6 @@ static void test_long_texts_are_cut(void **state)
 {
     char line[200], small[16];
     char *argv[] = {(char[]){"test-prog"}, line};
-
     (void)state;
     memset(line, 'x', sizeof(line) - 1);
     line[sizeof(line) - 1] = '\0';
@@ -459,6 +451,5 @@ int main(void)
         cmocka_unit_test_setup(test_output_fails, reset),
         cmocka_unit_test_setup_teardown(test_long_texts_are_cut, reset, reset),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static void assert_buf(const struct buf *b, const char *want, size_t n)
     assert_memory_equal(b->data, want, n);
 }
 
-static void levels_have_aliases_in_any_case(void **state)
+static void test_levels_have_aliases_in_any_case(void **state)
 {
     static const struct {
         const char *name;
@@ -60,7 +60,7 @@ static void levels_have_aliases_in_any_case(void **state)
             level);
 }
 
-static void timestamps_are_read_and_normalised(void **state)
+static void test_timestamps_are_read_and_normalised(void **state)
 {
     static const struct {
         const char *text, *stored;
@@ -89,7 +89,7 @@ static void timestamps_are_read_and_normalised(void **state)
     }
 }
 
-static void what_is_no_timestamp_is_refused(void **state)
+static void test_what_is_no_timestamp_is_refused(void **state)
 {
     static const char *const cases[] = {
         "",
@@ -123,7 +123,7 @@ static void what_is_no_timestamp_is_refused(void **state)
     }
 }
 
-static void every_day_of_four_centuries_comes_back(void **state)
+static void test_every_day_of_four_centuries_comes_back(void **state)
 {
     (void)state;
     for (int64_t day = -141427; day <= 146097; day++) { /* from 1582 on */
@@ -135,7 +135,7 @@ static void every_day_of_four_centuries_comes_back(void **state)
     }
 }
 
-static void utf8_is_told_from_other_bytes(void **state)
+static void test_utf8_is_told_from_other_bytes(void **state)
 {
     static const struct {
         const char *text;
@@ -175,7 +175,7 @@ static void utf8_is_told_from_other_bytes(void **state)
     }
 }
 
-static void a_cut_never_splits_a_character(void **state)
+static void test_a_cut_never_splits_a_character(void **state)
 {
     const char *text = "a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80"; /* lengths 1, 2, 3, 4 */
     static const size_t want[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10};
@@ -184,7 +184,7 @@ static void a_cut_never_splits_a_character(void **state)
         assert_int_equal(utf8_cut(text, 10, max), want[max]);
 }
 
-static void json_strings_are_as_json_stringify_writes_them(void **state)
+static void test_json_strings_are_as_json_stringify_writes_them(void **state)
 {
     struct buf out = {0};
     const char in[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f\0 \xe2\x80\xa8\xf0\x9f\x98\x80";
@@ -199,7 +199,7 @@ static void json_strings_are_as_json_stringify_writes_them(void **state)
     buf_free(&out);
 }
 
-static void a_line_has_the_four_members_and_then_the_others(void **state)
+static void test_a_line_has_the_four_members_and_then_the_others(void **state)
 {
     struct buf out = {0};
     struct record r = {
@@ -228,7 +228,7 @@ static void a_line_has_the_four_members_and_then_the_others(void **state)
     buf_free(&out);
 }
 
-static void service_names_have_rules(void **state)
+static void test_service_names_have_rules(void **state)
 {
     char longest[RECORD_SERVICE_MAX + 1];
     (void)state;
@@ -244,7 +244,7 @@ static void service_names_have_rules(void **state)
     assert_non_null(record_service_error("\xff", 1));
 }
 
-static void a_buffer_grows_and_remembers_its_failure(void **state)
+static void test_a_buffer_grows_and_remembers_its_failure(void **state)
 {
     struct buf b = {0};
     (void)state;
@@ -266,16 +266,16 @@ static void a_buffer_grows_and_remembers_its_failure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(levels_have_aliases_in_any_case),
-        cmocka_unit_test(timestamps_are_read_and_normalised),
-        cmocka_unit_test(what_is_no_timestamp_is_refused),
-        cmocka_unit_test(every_day_of_four_centuries_comes_back),
-        cmocka_unit_test(utf8_is_told_from_other_bytes),
-        cmocka_unit_test(a_cut_never_splits_a_character),
-        cmocka_unit_test(json_strings_are_as_json_stringify_writes_them),
-        cmocka_unit_test(a_line_has_the_four_members_and_then_the_others),
-        cmocka_unit_test(service_names_have_rules),
-        cmocka_unit_test(a_buffer_grows_and_remembers_its_failure),
+        cmocka_unit_test(test_levels_have_aliases_in_any_case),
+        cmocka_unit_test(test_timestamps_are_read_and_normalised),
+        cmocka_unit_test(test_what_is_no_timestamp_is_refused),
+        cmocka_unit_test(test_every_day_of_four_centuries_comes_back),
+        cmocka_unit_test(test_utf8_is_told_from_other_bytes),
+        cmocka_unit_test(test_a_cut_never_splits_a_character),
+        cmocka_unit_test(test_json_strings_are_as_json_stringify_writes_them),
+        cmocka_unit_test(test_a_line_has_the_four_members_and_then_the_others),
+        cmocka_unit_test(test_service_names_have_rules),
+        cmocka_unit_test(test_a_buffer_grows_and_remembers_its_failure),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }

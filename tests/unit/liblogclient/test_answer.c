@@ -8,7 +8,7 @@
 
 #include "liblogclient/answer-internal.h"
 
-static void each_answer_means_what_the_protocol_says(void **state)
+static void test_each_answer_means_what_the_protocol_says(void **state)
 {
     static const struct {
         int status;
@@ -55,7 +55,7 @@ static void each_answer_means_what_the_protocol_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_answer_means_what_the_protocol_says),
+        cmocka_unit_test(test_each_answer_means_what_the_protocol_says),
     };
     return cmocka_run_group_tests_name("client answer", tests, NULL, NULL);
 }

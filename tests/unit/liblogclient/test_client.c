@@ -38,7 +38,7 @@ static logclient_t *new_client(const char *ring_dir, const char *ring_bytes)
 
 /* A child's clean-up sealed the ring, which it shared with its parent, and stopped the parent's
  * queue for ever. */
-static void a_child_that_frees_the_client_leaves_the_parent_its_ring(void **state)
+static void test_a_child_that_frees_the_client_leaves_the_parent_its_ring(void **state)
 {
     (void)state;
     logclient_t *c = new_client(dir, "1m");
@@ -63,7 +63,7 @@ static void a_child_that_frees_the_client_leaves_the_parent_its_ring(void **stat
 }
 
 /* Making the file was SIGXFSZ for the program. */
-static void a_file_size_limit_makes_the_ring_smaller(void **state)
+static void test_a_file_size_limit_makes_the_ring_smaller(void **state)
 {
     struct rlimit old, small = {.rlim_cur = 3 << 20};
     (void)state;
@@ -85,7 +85,7 @@ static void a_file_size_limit_makes_the_ring_smaller(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 }
 
-static void each_bad_variable_has_to_be_set_right(void **state)
+static void test_each_bad_variable_has_to_be_set_right(void **state)
 {
     char why[400];
     (void)state;
@@ -107,7 +107,7 @@ static void each_bad_variable_has_to_be_set_right(void **state)
     logclient_free(c);
 }
 
-static void wrong_arguments_are_refused(void **state)
+static void test_wrong_arguments_are_refused(void **state)
 {
     (void)state;
     logclient_t *c = new_client("off", "1m");
@@ -145,10 +145,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_child_that_frees_the_client_leaves_the_parent_its_ring),
-        cmocka_unit_test(a_file_size_limit_makes_the_ring_smaller),
-        cmocka_unit_test(each_bad_variable_has_to_be_set_right),
-        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(test_a_child_that_frees_the_client_leaves_the_parent_its_ring),
+        cmocka_unit_test(test_a_file_size_limit_makes_the_ring_smaller),
+        cmocka_unit_test(test_each_bad_variable_has_to_be_set_right),
+        cmocka_unit_test(test_wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests_name("client", tests, set_up, tear_down);
 }

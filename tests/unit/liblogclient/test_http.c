@@ -36,7 +36,7 @@ static int listen_on_loopback(int *port)
 
 /* With Nagle's algorithm each batch of several segments waited 40 ms for a delayed acknowledgement:
  * the pipeline took a third of the records, and one in a hundred came 80 ms late. */
-static void the_socket_sends_at_once_and_is_not_inherited(void **state)
+static void test_the_socket_sends_at_once_and_is_not_inherited(void **state)
 {
     int port, status = -1, nodelay = 0;
     socklen_t n = sizeof(nodelay);
@@ -76,7 +76,7 @@ static void on_failed(const struct lc_http_answer *answer, void *arg)
 }
 
 /* It was "Transport endpoint is not connected", whatever the reason was. */
-static void a_refused_connection_is_called_so(void **state)
+static void test_a_refused_connection_is_called_so(void **state)
 {
     int port;
     char text[64], why[200], error[200] = "";
@@ -110,8 +110,8 @@ static void a_refused_connection_is_called_so(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_socket_sends_at_once_and_is_not_inherited),
-        cmocka_unit_test(a_refused_connection_is_called_so),
+        cmocka_unit_test(test_the_socket_sends_at_once_and_is_not_inherited),
+        cmocka_unit_test(test_a_refused_connection_is_called_so),
     };
     return cmocka_run_group_tests_name("client http", tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ static int free_options(void **state)
     return 0;
 }
 
-static void defaults_are_those_of_the_manual(void **state)
+static void test_defaults_are_those_of_the_manual(void **state)
 {
     const logclient_options_t *o = *state;
     assert_string_equal(o->url, "http://127.0.0.1:4000");
@@ -37,7 +37,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(o->adopt, LC_ON);
 }
 
-static void values_are_set_and_errors_name_property_value_and_remedy(void **state)
+static void test_values_are_set_and_errors_name_property_value_and_remedy(void **state)
 {
     static const struct {
         const char *name, *value;
@@ -90,7 +90,7 @@ static void values_are_set_and_errors_name_property_value_and_remedy(void **stat
     assert_string_equal(o->url, "http://a:1,http://[::1]:2/logs/");
 }
 
-static void urls_are_taken_apart(void **state)
+static void test_urls_are_taken_apart(void **state)
 {
     struct lc_url urls[LC_URLS_MAX];
     char why[200];
@@ -120,7 +120,7 @@ static void urls_are_taken_apart(void **state)
     assert_non_null(strstr(why, "more than 8"));
 }
 
-static void the_environment_overrides_and_its_errors_name_the_variable(void **state)
+static void test_the_environment_overrides_and_its_errors_name_the_variable(void **state)
 {
     char why[400];
     (void)state;
@@ -135,7 +135,7 @@ static void the_environment_overrides_and_its_errors_name_the_variable(void **st
     unsetenv("LOGCLIENT_LINGER_MS");
 }
 
-static void a_copy_is_independent(void **state)
+static void test_a_copy_is_independent(void **state)
 {
     logclient_options_t *o = *state;
     assert_int_equal(logclient_options_set(o, "ring_dir", "/tmp/x", NULL, 0), LOGCLIENT_OK);
@@ -149,7 +149,7 @@ static void a_copy_is_independent(void **state)
     assert_null(o->ring_dir);
 }
 
-static void the_table_can_be_listed(void **state)
+static void test_the_table_can_be_listed(void **state)
 {
     struct lc_property_info info;
     size_t n = 0;
@@ -166,12 +166,12 @@ int main(void)
 {
 #define WITH_OPTIONS(f) cmocka_unit_test_setup_teardown(f, open_options, free_options)
     const struct CMUnitTest tests[] = {
-        WITH_OPTIONS(defaults_are_those_of_the_manual),
-        WITH_OPTIONS(values_are_set_and_errors_name_property_value_and_remedy),
-        cmocka_unit_test(urls_are_taken_apart),
-        cmocka_unit_test(the_environment_overrides_and_its_errors_name_the_variable),
-        WITH_OPTIONS(a_copy_is_independent),
-        cmocka_unit_test(the_table_can_be_listed),
+        WITH_OPTIONS(test_defaults_are_those_of_the_manual),
+        WITH_OPTIONS(test_values_are_set_and_errors_name_property_value_and_remedy),
+        cmocka_unit_test(test_urls_are_taken_apart),
+        cmocka_unit_test(test_the_environment_overrides_and_its_errors_name_the_variable),
+        WITH_OPTIONS(test_a_copy_is_independent),
+        cmocka_unit_test(test_the_table_can_be_listed),
     };
     return cmocka_run_group_tests_name("client options", tests, NULL, NULL);
 }

@@ -50,7 +50,7 @@ static int put(struct lc_ring *ring, const char *text)
     return lc_ring_write(ring, &r);
 }
 
-static void records_come_out_as_they_went_in(void **state)
+static void test_records_come_out_as_they_went_in(void **state)
 {
     struct lc_ring *ring = *state;
     struct lc_record r = record("one"), got;
@@ -71,7 +71,7 @@ static void records_come_out_as_they_went_in(void **state)
     assert_int_equal(position, lc_ring_head(ring));
 }
 
-static void a_full_ring_refuses_and_takes_again(void **state)
+static void test_a_full_ring_refuses_and_takes_again(void **state)
 {
     struct lc_ring *ring = *state;
     char text[1001];
@@ -90,7 +90,7 @@ static void a_full_ring_refuses_and_takes_again(void **state)
     assert_int_equal(put(ring, text), EAGAIN);
 }
 
-static void records_that_wrap_are_whole(void **state)
+static void test_records_that_wrap_are_whole(void **state)
 {
     struct lc_ring *ring = *state;
     uint64_t sequence = 1;
@@ -111,7 +111,7 @@ static void records_that_wrap_are_whole(void **state)
         assert_int_equal(ring->data[i], 0);
 }
 
-static void a_record_larger_than_a_chunk_fits(void **state)
+static void test_a_record_larger_than_a_chunk_fits(void **state)
 {
     struct lc_ring *ring = *state;
     size_t n = 600 * 1024;
@@ -128,7 +128,7 @@ static void a_record_larger_than_a_chunk_fits(void **state)
     free(text);
 }
 
-/* ---- many writers ---- */
+/* ---- Many writers ---- */
 
 #define THREADS    4
 #define PER_THREAD 20000
@@ -151,7 +151,7 @@ static void *write_many(void *arg)
     return NULL;
 }
 
-static void many_writers_lose_nothing_and_keep_their_order(void **state)
+static void test_many_writers_lose_nothing_and_keep_their_order(void **state)
 {
     struct lc_ring *ring = *state;
     pthread_t threads[THREADS];
@@ -187,7 +187,7 @@ static void many_writers_lose_nothing_and_keep_their_order(void **state)
     assert_int_equal(lc_ring_read(ring, &position, &got), LC_RING_EMPTY);
 }
 
-/* ---- blocks ---- */
+/* ---- Blocks ---- */
 
 static int64_t blocks(const struct lc_ring *ring)
 {
@@ -211,7 +211,7 @@ static void pump(struct lc_ring *ring, uint64_t bytes, uint64_t *sequence)
     }
 }
 
-static void an_idle_ring_gives_its_blocks_back(void **state)
+static void test_an_idle_ring_gives_its_blocks_back(void **state)
 {
     struct lc_ring ring;
     uint64_t sequence = 1;
@@ -230,7 +230,7 @@ static void an_idle_ring_gives_its_blocks_back(void **state)
     lc_ring_close(&ring);
 }
 
-static void an_ordinary_load_stays_at_the_beginning(void **state)
+static void test_an_ordinary_load_stays_at_the_beginning(void **state)
 {
     struct lc_ring ring;
     uint64_t sequence = 1;
@@ -255,7 +255,7 @@ static void *log_in_bursts(void *arg)
 }
 
 /* A trim that kept writers out refused records right after a second of silence. */
-static void a_trim_keeps_no_writer_out(void **state)
+static void test_a_trim_keeps_no_writer_out(void **state)
 {
     struct lc_ring ring;
     uint64_t sequence = 1;
@@ -282,7 +282,7 @@ static void a_trim_keeps_no_writer_out(void **state)
     lc_ring_close(&ring);
 }
 
-static void a_large_ring_costs_what_is_in_it(void **state)
+static void test_a_large_ring_costs_what_is_in_it(void **state)
 {
     struct lc_ring ring;
     uint64_t sequence = 1;
@@ -320,7 +320,7 @@ static void pull(struct lc_ring *ring, uint64_t bytes, uint64_t *sequence)
 
 /* Rings above 64 MiB, which give blocks back, had space that was promised to writers and had none,
  * or was not clean. */
-static void free_space_is_clean_and_has_its_blocks(void **state)
+static void test_free_space_is_clean_and_has_its_blocks(void **state)
 {
     struct lc_ring ring;
     uint64_t sequence = 1;
@@ -364,7 +364,7 @@ static void free_space_is_clean_and_has_its_blocks(void **state)
     lc_ring_close(&ring);
 }
 
-static void a_sealed_ring_takes_nothing(void **state)
+static void test_a_sealed_ring_takes_nothing(void **state)
 {
     struct lc_ring *ring = *state;
     assert_int_equal(put(ring, "waiting"), 0);
@@ -377,7 +377,7 @@ static void a_sealed_ring_takes_nothing(void **state)
     lc_ring_close(&empty);
 }
 
-/* ---- what a dead owner leaves ---- */
+/* ---- What a dead owner leaves ---- */
 
 static struct lc_ring reopen(const struct lc_ring *ring)
 {
@@ -388,7 +388,7 @@ static struct lc_ring reopen(const struct lc_ring *ring)
     return dead;
 }
 
-static void holes_hold_up_the_living_and_not_the_heir(void **state)
+static void test_holes_hold_up_the_living_and_not_the_heir(void **state)
 {
     struct lc_ring *ring = *state;
     struct lc_record got;
@@ -418,7 +418,7 @@ static void holes_hold_up_the_living_and_not_the_heir(void **state)
     lc_ring_close(&dead);
 }
 
-static void the_acknowledged_position_survives(void **state)
+static void test_the_acknowledged_position_survives(void **state)
 {
     struct lc_ring *ring = *state;
     struct lc_record got;
@@ -438,7 +438,7 @@ static void the_acknowledged_position_survives(void **state)
     }
 }
 
-static void damage_is_seen_and_what_lies_before_it_is_read(void **state)
+static void test_damage_is_seen_and_what_lies_before_it_is_read(void **state)
 {
     static const uint64_t bad[] = {
         UINT64_MAX,                  /* no state has this number */
@@ -464,7 +464,7 @@ static void damage_is_seen_and_what_lies_before_it_is_read(void **state)
     lc_ring_close(&dead);
 }
 
-static void what_is_no_ring_is_not_opened(void **state)
+static void test_what_is_no_ring_is_not_opened(void **state)
 {
     struct lc_ring *ring = *state, dead;
     int fd = memfd_create("junk", MFD_CLOEXEC);
@@ -488,9 +488,9 @@ static void what_is_no_ring_is_not_opened(void **state)
     lc_ring_close(&dead);
 }
 
-/* ---- batches ---- */
+/* ---- Batches ---- */
 
-static void a_batch_repairs_text_and_respects_its_limits(void **state)
+static void test_a_batch_repairs_text_and_respects_its_limits(void **state)
 {
     struct lc_ring *ring = *state;
     struct lc_batch batch;
@@ -523,22 +523,22 @@ int main(void)
 {
 #define WITH_RING(f) cmocka_unit_test_setup_teardown(f, open_ring, close_ring)
     const struct CMUnitTest tests[] = {
-        WITH_RING(records_come_out_as_they_went_in),
-        WITH_RING(a_full_ring_refuses_and_takes_again),
-        WITH_RING(records_that_wrap_are_whole),
-        WITH_RING(a_record_larger_than_a_chunk_fits),
-        WITH_RING(many_writers_lose_nothing_and_keep_their_order),
-        cmocka_unit_test(an_idle_ring_gives_its_blocks_back),
-        cmocka_unit_test(an_ordinary_load_stays_at_the_beginning),
-        cmocka_unit_test(a_trim_keeps_no_writer_out),
-        cmocka_unit_test(a_large_ring_costs_what_is_in_it),
-        cmocka_unit_test(free_space_is_clean_and_has_its_blocks),
-        WITH_RING(a_sealed_ring_takes_nothing),
-        WITH_RING(holes_hold_up_the_living_and_not_the_heir),
-        WITH_RING(the_acknowledged_position_survives),
-        WITH_RING(damage_is_seen_and_what_lies_before_it_is_read),
-        WITH_RING(what_is_no_ring_is_not_opened),
-        WITH_RING(a_batch_repairs_text_and_respects_its_limits),
+        WITH_RING(test_records_come_out_as_they_went_in),
+        WITH_RING(test_a_full_ring_refuses_and_takes_again),
+        WITH_RING(test_records_that_wrap_are_whole),
+        WITH_RING(test_a_record_larger_than_a_chunk_fits),
+        WITH_RING(test_many_writers_lose_nothing_and_keep_their_order),
+        cmocka_unit_test(test_an_idle_ring_gives_its_blocks_back),
+        cmocka_unit_test(test_an_ordinary_load_stays_at_the_beginning),
+        cmocka_unit_test(test_a_trim_keeps_no_writer_out),
+        cmocka_unit_test(test_a_large_ring_costs_what_is_in_it),
+        cmocka_unit_test(test_free_space_is_clean_and_has_its_blocks),
+        WITH_RING(test_a_sealed_ring_takes_nothing),
+        WITH_RING(test_holes_hold_up_the_living_and_not_the_heir),
+        WITH_RING(test_the_acknowledged_position_survives),
+        WITH_RING(test_damage_is_seen_and_what_lies_before_it_is_read),
+        WITH_RING(test_what_is_no_ring_is_not_opened),
+        WITH_RING(test_a_batch_repairs_text_and_respects_its_limits),
     };
     return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
 }

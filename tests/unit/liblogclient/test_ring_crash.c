@@ -58,7 +58,7 @@ static struct world *world;
 static char dir_path[] = "/tmp/ring-crash-XXXXXX";
 static int dir;
 
-/* ---- the outside ---- */
+/* ---- The outside ---- */
 
 /* What logd and its script do with a batch. */
 static void deliver(const struct lc_batch *batch, const char *producer, uint64_t first)
@@ -82,7 +82,7 @@ static void deliver(const struct lc_batch *batch, const char *producer, uint64_t
     }
 }
 
-/* ---- what dies ---- */
+/* ---- What dies ---- */
 
 static char padding[60000];
 
@@ -207,7 +207,7 @@ static bool dies(void (*f)(void), long k)
     return WEXITSTATUS(status) == CRASH_EXIT;
 }
 
-/* ---- what must be true afterwards ---- */
+/* ---- What must be true afterwards ---- */
 
 static void check_world(bool in_order)
 {
@@ -248,7 +248,7 @@ static void reset_world(void)
     memset(world, 0, sizeof(*world));
 }
 
-static void the_owner_may_die_anywhere(void **state)
+static void test_the_owner_may_die_anywhere(void **state)
 {
     long k = 1;
     (void)state;
@@ -263,7 +263,7 @@ static void the_owner_may_die_anywhere(void **state)
     assert_true(k > 500);
 }
 
-static void the_heir_may_die_anywhere(void **state)
+static void test_the_heir_may_die_anywhere(void **state)
 {
     long points = 0;
     (void)state;
@@ -283,7 +283,7 @@ static void the_heir_may_die_anywhere(void **state)
     assert_true(points > 50);
 }
 
-static void an_owner_with_threads_may_die_anywhere(void **state)
+static void test_an_owner_with_threads_may_die_anywhere(void **state)
 {
     int deaths = 0;
     (void)state;
@@ -319,9 +319,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_owner_may_die_anywhere),
-        cmocka_unit_test(the_heir_may_die_anywhere),
-        cmocka_unit_test(an_owner_with_threads_may_die_anywhere),
+        cmocka_unit_test(test_the_owner_may_die_anywhere),
+        cmocka_unit_test(test_the_heir_may_die_anywhere),
+        cmocka_unit_test(test_an_owner_with_threads_may_die_anywhere),
     };
 #ifdef __SANITIZE_THREAD__
     /* The others have one thread, and take more than a minute. */

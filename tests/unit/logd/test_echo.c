@@ -23,7 +23,7 @@ static size_t drain(int fd, char *out, size_t size)
 }
 
 /* Nobody reads: all that does not fit is counted, and what was written stays whole lines. */
-static void echo_drops_instead_of_waiting(void **state)
+static void test_echo_drops_instead_of_waiting(void **state)
 {
     enum { LINE = 3001, LINES = 200 };
     static char lines[LINE * LINES], read_back[LINE * LINES + 100];
@@ -55,7 +55,7 @@ static void echo_drops_instead_of_waiting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(echo_drops_instead_of_waiting),
+        cmocka_unit_test(test_echo_drops_instead_of_waiting),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests_name("logd/echo", tests, NULL, NULL);

@@ -174,13 +174,13 @@ static void for_each_case(const char *dir, const char *suffix,
     assert_true(cases >= 20);
 }
 
-static void valid_bodies_become_lines(void **state)
+static void test_valid_bodies_become_lines(void **state)
 {
     (void)state;
     for_each_case(DATA "valid/", ".lines", check_valid);
 }
 
-static void invalid_bodies_name_record_and_member(void **state)
+static void test_invalid_bodies_name_record_and_member(void **state)
 {
     (void)state;
     for_each_case(DATA "invalid/", ".expect", check_invalid);
@@ -189,7 +189,7 @@ static void invalid_bodies_name_record_and_member(void **state)
 /* ---- Others ---- */
 
 /* Every prefix of a valid body is refused, and none makes the reader run past its end. */
-static void cut_bodies_are_refused(void **state)
+static void test_cut_bodies_are_refused(void **state)
 {
     static const char body[] = "[{\"service\":\"a\",\"level\":\"warn\",\"message\":\"\\u00e9\\\"\","
                                "\"x\":{\"y\":[1.5,\"z\"]}}]";
@@ -209,7 +209,7 @@ static void cut_bodies_are_refused(void **state)
     free_result(&r);
 }
 
-static void echo_lines_are_optional(void **state)
+static void test_echo_lines_are_optional(void **state)
 {
     static const char body[] = "{\"service\":\"a\",\"level\":\"warn\",\"message\":\"m\"}";
     struct buf args = {0};
@@ -224,10 +224,10 @@ static void echo_lines_are_optional(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(valid_bodies_become_lines),
-        cmocka_unit_test(invalid_bodies_name_record_and_member),
-        cmocka_unit_test(cut_bodies_are_refused),
-        cmocka_unit_test(echo_lines_are_optional),
+        cmocka_unit_test(test_valid_bodies_become_lines),
+        cmocka_unit_test(test_invalid_bodies_name_record_and_member),
+        cmocka_unit_test(test_cut_bodies_are_refused),
+        cmocka_unit_test(test_echo_lines_are_optional),
     };
     return cmocka_run_group_tests_name("ingest", tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@
 
 #define ID "0123456789abcdef0123456789abcdef"
 
-static void producer_headers_are_read(void **state)
+static void test_producer_headers_are_read(void **state)
 {
     struct producer p;
     struct failure f;
@@ -28,7 +28,7 @@ static void producer_headers_are_read(void **state)
     assert_int_equal(p.skip, 12);
 }
 
-static void wrong_producer_headers_are_refused(void **state)
+static void test_wrong_producer_headers_are_refused(void **state)
 {
     static const struct {
         const char *id, *sequence, *skip, *error;
@@ -61,7 +61,7 @@ static void wrong_producer_headers_are_refused(void **state)
     }
 }
 
-static void sequence_numbers_end_at_2_to_53(void **state)
+static void test_sequence_numbers_end_at_2_to_53(void **state)
 {
     struct producer p = {.id = ID, .first = PRODUCER_SEQUENCE_MAX - 9};
     struct failure f;
@@ -74,9 +74,9 @@ static void sequence_numbers_end_at_2_to_53(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(producer_headers_are_read),
-        cmocka_unit_test(wrong_producer_headers_are_refused),
-        cmocka_unit_test(sequence_numbers_end_at_2_to_53),
+        cmocka_unit_test(test_producer_headers_are_read),
+        cmocka_unit_test(test_wrong_producer_headers_are_refused),
+        cmocka_unit_test(test_sequence_numbers_end_at_2_to_53),
     };
     return cmocka_run_group_tests_name("logd/producer", tests, NULL, NULL);
 }

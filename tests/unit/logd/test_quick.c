@@ -67,7 +67,7 @@ static bool compare(const char *text, size_t n)
     return accepted;
 }
 
-static void it_takes_the_usual(void **state)
+static void test_it_takes_the_usual(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(usual); i++)
@@ -75,7 +75,7 @@ static void it_takes_the_usual(void **state)
             fail_msg("not taken: %s", usual[i]);
 }
 
-static void it_leaves_the_rest(void **state)
+static void test_it_leaves_the_rest(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(others); i++)
@@ -83,7 +83,7 @@ static void it_leaves_the_rest(void **state)
             fail_msg("taken: %s", others[i]);
 }
 
-static void it_ends_at_the_closing_brace(void **state)
+static void test_it_ends_at_the_closing_brace(void **state)
 {
     static const char text[] =
         "{\"service\":\"a\",\"level\":\"info\",\"message\":\"x\"},{\"service\"";
@@ -127,7 +127,7 @@ static size_t mutate(char *text, size_t n, size_t room)
     return n;
 }
 
-static void mutations_are_read_alike(void **state)
+static void test_mutations_are_read_alike(void **state)
 {
     size_t accepted = 0;
     (void)state;
@@ -148,10 +148,10 @@ static void mutations_are_read_alike(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_takes_the_usual),
-        cmocka_unit_test(it_leaves_the_rest),
-        cmocka_unit_test(it_ends_at_the_closing_brace),
-        cmocka_unit_test(mutations_are_read_alike),
+        cmocka_unit_test(test_it_takes_the_usual),
+        cmocka_unit_test(test_it_leaves_the_rest),
+        cmocka_unit_test(test_it_ends_at_the_closing_brace),
+        cmocka_unit_test(test_mutations_are_read_alike),
     };
     return cmocka_run_group_tests_name("quick reader", tests, NULL, NULL);
 }

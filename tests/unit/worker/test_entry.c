@@ -23,7 +23,6 @@ static bool read_strings(struct record *r, const char *const *strings)
 {
     struct span spans[ENTRY_SPANS_MAX];
     size_t count = 0;
-
     for (; strings[count] != NULL; count++)
         if (count < ENTRY_SPANS_MAX)
             spans[count] = (struct span){strings[count], strlen(strings[count])};
@@ -100,7 +99,6 @@ static const struct {
 static void test_good(void **arg)
 {
     struct record r;
-
     (void)arg;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         if (!read_strings(&r, good[i].strings))
@@ -112,7 +110,6 @@ static void test_good(void **arg)
 static void test_bad(void **arg)
 {
     struct record r;
-
     (void)arg;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         if (read_strings(&r, bad[i].strings))
@@ -127,7 +124,6 @@ static void test_very_many_fields(void **arg)
 {
     struct span spans[ENTRY_SPANS_MAX];
     struct record r;
-
     (void)arg;
     for (size_t i = 0; i < ENTRY_SPANS_MAX; i++)
         spans[i] = SPAN_LIT("service");
@@ -142,7 +138,6 @@ static void test_long_values_are_cut(void **arg)
         "service",   "s",  "level", X16 X16 X16 "xxxxxxxxxxxxxxx\xc3\xa9", "message", "m",
         "timestamp", TIME, NULL};
     struct record r;
-
     (void)arg;
     assert_false(read_strings(&r, strings));
     assert_non_null(strstr(reason, "got \"" X16 X16 X16 "xxxxxxxxxxxxxxx\""));
@@ -154,7 +149,6 @@ static void test_nul_in_the_message(void **arg)
                            SPAN_LIT("error"),     SPAN_LIT("message"), SPAN_LIT("a\0b"),
                            SPAN_LIT("timestamp"), SPAN_LIT(TIME)};
     struct record r;
-
     (void)arg;
     assert_true(entry_read(&r, spans, 8, MESSAGE_MAX, &scratch, reason));
     assert_string_equal(line_of(&r),
@@ -173,7 +167,6 @@ static void test_nul_in_the_fields(void **arg)
                            SPAN_LIT("timestamp"), SPAN_LIT(TIME),      SPAN_LIT("fields"),
                            SPAN_LIT("")};
     struct record r;
-
     (void)arg;
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         spans[9] = values[i];
@@ -200,6 +193,5 @@ int main(void)
         cmocka_unit_test(test_nul_in_the_message),
         cmocka_unit_test(test_nul_in_the_fields),
     };
-
     return cmocka_run_group_tests_name("entry", tests, NULL, free_buffers);
 }

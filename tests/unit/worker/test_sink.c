@@ -24,7 +24,7 @@ static char dir[] = "/tmp/test_writer.XXXXXX";
 static char path[64], rotated[64], state_path[64];
 static struct sink w;
 
-/* ---- what is synced, and when ---- */
+/* ---- What is synced, and when ---- */
 
 #define SYNCS_MAX 16
 
@@ -42,7 +42,6 @@ static int sync_error; /* fails with it, once; 0: works */
 static ino_t inode_of(const char *name)
 {
     struct stat st;
-
     assert_int_equal(stat(name, &st), 0);
     return st.st_ino;
 }
@@ -53,7 +52,6 @@ static uint64_t newest_gen(void)
     struct state_commit c;
     uint64_t newest = 0;
     int fd = open(state_path, O_RDONLY | O_CLOEXEC);
-
     assert_true(fd >= 0);
     assert_true(pread(fd, slots, sizeof(slots), 0) >= 0);
     close(fd);
@@ -67,7 +65,6 @@ static uint64_t newest_gen(void)
 int fdatasync(int fd)
 {
     struct stat st;
-
     if (sync_error != 0) {
         errno = sync_error;
         sync_error = 0;
@@ -90,7 +87,6 @@ static void assert_sync(size_t i, const char *name, off_t size, uint64_t gen)
 static void open_writer(bool sync_batch)
 {
     char err[512];
-
     if (!sink_open(&w, path, sync_batch, err, sizeof(err)))
         fail_msg("%s", err);
 }
@@ -98,7 +94,6 @@ static void open_writer(bool sync_batch)
 static bool try_commit(const char *text, uint64_t id)
 {
     struct buf lines = {0};
-
     buf_add(&lines, text, strlen(text));
     bool done = sink_commit(&w, &lines, (struct stream_id){id, 0});
     int saved = errno;
@@ -115,7 +110,6 @@ static void commit(const char *text, uint64_t id)
 static void put(const char *name, const char *text)
 {
     int fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
     close(fd);
@@ -125,7 +119,6 @@ static void assert_text(const char *name, const char *expected)
 {
     char text[8192];
     FILE *f = fopen(name, "r");
-
     assert_non_null(f);
     text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
     fclose(f);
@@ -238,7 +231,6 @@ static void test_nothing_is_cut_with_a_damaged_state(void **arg)
 static void pretend_a_reboot(bool sync)
 {
     struct state_commit c = w.state.last;
-
     memset(c.boot, '0', STATE_TOKEN_LEN);
     c.sync = sync;
     assert_true(state_write(&w.state, &c));
@@ -311,7 +303,6 @@ static void test_reopening_moves_the_state(void **arg)
 static void test_reopening_the_same_file_changes_nothing(void **arg)
 {
     uint64_t gen = w.state.last.gen;
-
     (void)arg;
     assert_true(sink_reopen(&w));
     assert_int_equal(w.state.last.gen, gen);
@@ -349,7 +340,6 @@ static void test_what_others_append_stays(void **arg)
 static void limit_file_size(rlim_t bytes)
 {
     struct rlimit limit;
-
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
     limit.rlim_cur = bytes;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
@@ -359,7 +349,6 @@ static void limit_file_size(rlim_t bytes)
 static void get_stuck(void)
 {
     char line[1995];
-
     memset(line, 'x', sizeof(line) - 2);
     memcpy(line + sizeof(line) - 2, "\n", 2);
     commit(line, 2); /* the log has 1,998 bytes */
@@ -372,7 +361,6 @@ static void get_stuck(void)
 static void assert_size(const char *name, off_t size)
 {
     struct stat st;
-
     assert_int_equal(stat(name, &st), 0);
     assert_int_equal(st.st_size, size);
 }
@@ -529,7 +517,6 @@ static void test_only_regular_files(void **arg)
 {
     struct sink other;
     char err[512];
-
     (void)arg;
     assert_false(sink_open(&other, "/dev/null", false, err, sizeof(err)));
     assert_non_null(strstr(err, "/dev/null"));
@@ -575,7 +562,6 @@ static void test_a_state_that_another_worker_has_locked_stops_the_writing(void *
 {
     struct state other;
     char err[512];
-
     (void)arg;
     assert_int_equal(unlink(state_path), 0);
     assert_true(state_open(&other, state_path, err, sizeof(err)));
@@ -622,6 +608,5 @@ int main(void)
         TEST(test_lines_that_cannot_be_synced_are_written_again),
         TEST(test_only_regular_files),
     };
-
     return cmocka_run_group_tests_name("writer", tests, make_dir, remove_dir);
 }

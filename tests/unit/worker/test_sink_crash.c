@@ -48,7 +48,6 @@ static void write_entry(struct buf *lines, unsigned i)
 static size_t read_stream(unsigned ids[BATCH], unsigned after, bool again)
 {
     size_t n = 0;
-
     for (unsigned i = after + 1; i <= ENTRIES && n < BATCH; i++)
         if (!stream->deleted[i] && stream->delivered[i] == again)
             ids[n++] = i;
@@ -69,7 +68,6 @@ static void commit(struct sink *w, const unsigned ids[], size_t n, bool again)
 {
     struct buf lines = {0};
     unsigned fresh = 0;
-
     for (size_t i = 0; i < n; i++) {
         if (ids[i] <= w->id.ms)
             continue;
@@ -103,7 +101,6 @@ static void work(bool late)
     char err[512];
     unsigned ids[BATCH], cursor = 0;
     size_t n;
-
     if (!sink_open(&w, path, sync_batch, err, sizeof(err))) {
         fprintf(stderr, "%s\n", err);
         abort();
@@ -115,7 +112,6 @@ static void work(bool late)
     }
     while ((n = read_stream(ids, 0, false)) > 0) {
         bool now = rotate();
-
         if (now && late)
             commit(&w, ids, n, false);
         if (now && !sink_reopen(&w))
@@ -131,7 +127,6 @@ static void append_file(struct buf *out, const char *name)
     char chunk[4096];
     FILE *f = fopen(name, "r");
     size_t n;
-
     if (f == NULL)
         return;
     while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
@@ -149,7 +144,6 @@ static void remove_files(void)
 static void check_log(long first, long second)
 {
     struct buf expected = {0}, got = {0};
-
     for (unsigned i = 1; i <= ENTRIES; i++)
         write_entry(&expected, i);
     append_file(&got, rotated);
@@ -168,7 +162,6 @@ static bool live(long k, bool late)
 {
     int status;
     pid_t pid = fork();
-
     assert_true(pid >= 0);
     if (pid == 0) {
         if (freopen("/dev/null", "w", stderr) == NULL)
@@ -188,7 +181,6 @@ static bool live(long k, bool late)
 static bool run(long first, long second, bool late)
 {
     bool died;
-
     memset(stream, 0, sizeof(*stream));
     remove_files();
     died = live(first, late);
@@ -203,7 +195,6 @@ static bool run(long first, long second, bool late)
 static void every_point(bool late)
 {
     long k = 1;
-
     while (run(k, 0, late))
         k++;
     print_message("%ld crash points\n", k - 1);
@@ -244,7 +235,6 @@ static void test_every_point_of_the_recovery(void **arg)
 static void test_many_deaths(void **arg)
 {
     long deaths = 0;
-
     (void)arg;
     memset(stream, 0, sizeof(*stream));
     while (live(14 + deaths % 11, deaths % 2 == 0))
@@ -257,7 +247,6 @@ static void test_many_deaths(void **arg)
 static void commit_text(struct sink *w, const char *text, uint64_t id)
 {
     struct buf lines = {0};
-
     buf_add(&lines, text, strlen(text));
     if (!sink_commit(w, &lines, (struct stream_id){.ms = id}))
         abort();
@@ -267,7 +256,6 @@ static void commit_text(struct sink *w, const char *text, uint64_t id)
 static void open_writer(struct sink *w)
 {
     char err[512];
-
     if (!sink_open(w, path, false, err, sizeof(err)))
         abort();
     sink_lineage(w, LINEAGE);
@@ -279,7 +267,6 @@ static bool live_beside_a_rival(long k)
 {
     int status;
     pid_t pid = fork();
-
     assert_true(pid >= 0);
     if (pid == 0) {
         struct sink w, rival;
@@ -307,12 +294,10 @@ static void test_what_a_rival_has_written_is_never_cut(void **arg)
     static const char kept[] = "one\nrival two\nrival three\n";
     long k = 1;
     bool died = true;
-
     (void)arg;
     for (; died; k++) {
         struct sink w;
         struct buf got = {0};
-
         died = live_beside_a_rival(k);
         open_writer(&w);
         if (w.id.ms < 4) {
@@ -359,6 +344,5 @@ int main(void)
         cmocka_unit_test(test_many_deaths),
         cmocka_unit_test(test_what_a_rival_has_written_is_never_cut),
     };
-
     return cmocka_run_group_tests_name("worker crash points", tests, set_up, tear_down);
 }

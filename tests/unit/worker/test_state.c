@@ -55,7 +55,6 @@ static struct state_commit example(void)
 static void assert_same(const struct state_commit *a, const struct state_commit *b)
 {
     char one[STATE_SLOT_BYTES], two[STATE_SLOT_BYTES];
-
     assert_true(state_format(a, one));
     assert_true(state_format(b, two));
     assert_memory_equal(one, two, sizeof(one));
@@ -64,7 +63,6 @@ static void assert_same(const struct state_commit *a, const struct state_commit 
 static void put(const void *bytes, size_t n, off_t at)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
     assert_true(fd >= 0);
     assert_int_equal(pwrite(fd, bytes, n, at), n);
     close(fd);
@@ -77,7 +75,6 @@ static void test_text(void **arg)
         "id=1732415702123-4 lineage=" LINEAGE " boot=" BOOT " sync=0 crc=08854cac";
     struct state_commit c = example(), read;
     char slot[STATE_SLOT_BYTES];
-
     (void)arg;
     assert_true(state_format(&c, slot));
     assert_memory_equal(slot, expected, sizeof(expected) - 1);
@@ -92,7 +89,6 @@ static void test_every_changed_byte_is_noticed(void **arg)
 {
     struct state_commit c = example(), read;
     char slot[STATE_SLOT_BYTES];
-
     (void)arg;
     assert_true(state_format(&c, slot));
     for (size_t i = 0; i < STATE_SLOT_BYTES; i++)
@@ -108,7 +104,6 @@ static void test_a_number_too_long_for_the_slot_is_refused(void **arg)
 {
     struct state_commit c = example();
     char slot[STATE_SLOT_BYTES];
-
     (void)arg;
     c.gen = c.dev = c.ino = c.id.ms = c.id.seq = UINT64_MAX;
     c.offset = INT64_MAX;
@@ -121,7 +116,6 @@ static void test_commits_alternate(void **arg)
     struct state s;
     char err[256] = "";
     struct stat st;
-
     (void)arg;
     assert_true(state_open(&s, path, err, sizeof(err)));
     assert_int_equal(s.found, STATE_NEW);
@@ -145,7 +139,6 @@ static void test_a_damaged_slot_leaves_the_one_before(void **arg)
     struct state_commit c = example();
     struct state s;
     char err[256] = "";
-
     (void)arg;
     assert_true(state_open(&s, path, err, sizeof(err)));
     for (int64_t i = 1; i <= 4; i++) {
@@ -168,7 +161,6 @@ static void test_a_slot_in_the_wrong_place_does_not_count(void **arg)
     struct state_commit c = example(); /* gen 17 belongs into slot 1 */
     struct state s;
     char slot[STATE_SLOT_BYTES], err[256] = "";
-
     (void)arg;
     assert_true(state_format(&c, slot));
     put(slot, sizeof(slot), 0);
@@ -182,7 +174,6 @@ static void test_another_programs_file_is_invalid(void **arg)
 {
     struct state s;
     char err[256] = "";
-
     (void)arg;
     put("[section]\nkey=value\n", 20, 0);
     assert_true(state_open(&s, path, err, sizeof(err)));
@@ -194,7 +185,6 @@ static void test_the_second_owner_is_refused(void **arg)
 {
     struct state s, second;
     char err[256] = "";
-
     (void)arg;
     assert_true(state_open(&s, path, err, sizeof(err)));
     assert_false(state_open(&second, path, err, sizeof(err)));
@@ -209,7 +199,6 @@ static void test_a_directory_that_is_not_there(void **arg)
 {
     struct state s;
     char err[256] = "";
-
     (void)arg;
     assert_false(state_open(&s, "/nonexistent/app.log.state", err, sizeof(err)));
     assert_non_null(strstr(err, "/nonexistent/app.log.state"));
@@ -218,7 +207,6 @@ static void test_a_directory_that_is_not_there(void **arg)
 static void test_boot_id(void **arg)
 {
     char boot[STATE_TOKEN_LEN + 1], again[STATE_TOKEN_LEN + 1];
-
     (void)arg;
     assert_true(state_boot_id(boot));
     assert_true(state_token_valid(boot, strlen(boot)));
@@ -242,7 +230,6 @@ static void test_ids(void **arg)
     };
     struct stream_id id;
     char text[STREAM_ID_TEXT_MAX];
-
     (void)arg;
     assert_true(stream_id_parse(&id, "18446744073709551615-18446744073709551615", 41));
     assert_int_equal(stream_id_format(id, text), 41);
@@ -272,6 +259,5 @@ int main(void)
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_ids),
     };
-
     return cmocka_run_group_tests_name("state", tests, make_dir, remove_dir);
 }

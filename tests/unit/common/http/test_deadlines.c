@@ -29,7 +29,7 @@ static void expire(struct deadline *d)
         event_base_loopbreak(expire_base);
 }
 
-static void things_expire_in_order_unless_they_move_on(void **state)
+static void test_things_expire_in_order_unless_they_move_on(void **state)
 {
     static const int64_t timeouts[DEADLINE_STATES_MAX] = {60000, 900, 100, 500};
     struct deadlines ds;
@@ -63,7 +63,7 @@ static void things_expire_in_order_unless_they_move_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(things_expire_in_order_unless_they_move_on),
+        cmocka_unit_test(test_things_expire_in_order_unless_they_move_on),
     };
     return cmocka_run_group_tests_name("common/http/deadlines", tests, NULL, NULL);
 }

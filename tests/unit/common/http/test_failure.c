@@ -19,7 +19,7 @@ static void assert_written(const struct failure *f, const char *want)
     buf_free(&out);
 }
 
-static void failures_are_json(void **state)
+static void test_failures_are_json(void **state)
 {
     struct failure f;
     (void)state;
@@ -36,7 +36,7 @@ static void failures_are_json(void **state)
     assert_written(&f, "{\"error\":\"gone\",\"stored\":null}");
 }
 
-static void shown_values_are_short_and_printable(void **state)
+static void test_shown_values_are_short_and_printable(void **state)
 {
     char out[FAILURE_SHOWN_MAX];
     char long_value[300];
@@ -52,8 +52,8 @@ static void shown_values_are_short_and_printable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(failures_are_json),
-        cmocka_unit_test(shown_values_are_short_and_printable),
+        cmocka_unit_test(test_failures_are_json),
+        cmocka_unit_test(test_shown_values_are_short_and_printable),
     };
     return cmocka_run_group_tests_name("common/http/failure", tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ static struct head head_of(const struct header *headers)
     return h;
 }
 
-static void ambiguous_framing_is_refused(void **state)
+static void test_ambiguous_framing_is_refused(void **state)
 {
     static const struct {
         struct header headers[HEADERS_MAX];
@@ -70,7 +70,7 @@ static void ambiguous_framing_is_refused(void **state)
     }
 }
 
-static void body_of_a_method_without_one_is_refused(void **state)
+static void test_body_of_a_method_without_one_is_refused(void **state)
 {
     static const struct header five[HEADERS_MAX] = {{"Content-Length", "5"}};
     static const struct header zero[HEADERS_MAX] = {{"Content-Length", "00"}};
@@ -87,7 +87,7 @@ static void body_of_a_method_without_one_is_refused(void **state)
     assert_true(head_framing_ok(&h, false, &f));
 }
 
-static void media_types_choose_the_format(void **state)
+static void test_media_types_choose_the_format(void **state)
 {
     static const struct {
         const char *type, *encoding;
@@ -128,9 +128,9 @@ static void media_types_choose_the_format(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ambiguous_framing_is_refused),
-        cmocka_unit_test(body_of_a_method_without_one_is_refused),
-        cmocka_unit_test(media_types_choose_the_format),
+        cmocka_unit_test(test_ambiguous_framing_is_refused),
+        cmocka_unit_test(test_body_of_a_method_without_one_is_refused),
+        cmocka_unit_test(test_media_types_choose_the_format),
     };
     return cmocka_run_group_tests_name("common/http/head", tests, NULL, NULL);
 }

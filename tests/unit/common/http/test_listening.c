@@ -12,7 +12,7 @@
 
 #include "common/http/listening.h"
 
-static void only_numeric_addresses_are_listened_on(void **state)
+static void test_only_numeric_addresses_are_listened_on(void **state)
 {
     static const char *const good[] = {"127.0.0.1:0", "0.0.0.0:65535", "[::1]:4000", "[::]:0"};
     static const char *const bad[] = {
@@ -27,7 +27,7 @@ static void only_numeric_addresses_are_listened_on(void **state)
             fail_msg("accepted: %s", bad[i]);
 }
 
-static void a_taken_port_is_an_error(void **state)
+static void test_a_taken_port_is_an_error(void **state)
 {
     char shown[LISTEN_SHOWN_MAX], again[LISTEN_SHOWN_MAX], err[256] = "";
     (void)state;
@@ -43,8 +43,8 @@ static void a_taken_port_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_numeric_addresses_are_listened_on),
-        cmocka_unit_test(a_taken_port_is_an_error),
+        cmocka_unit_test(test_only_numeric_addresses_are_listened_on),
+        cmocka_unit_test(test_a_taken_port_is_an_error),
     };
     return cmocka_run_group_tests_name("common/http/listening", tests, NULL, NULL);
 }

@@ -28,7 +28,6 @@ struct redis_server {
 static inline void redis_server_exec(const struct redis_server *s, pid_t parent)
 {
     int log = open("redis.log", O_WRONLY | O_CREAT | O_APPEND, 0600);
-
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent || log < 0 || dup2(log, STDOUT_FILENO) < 0)
         _exit(126);
@@ -46,7 +45,6 @@ static inline bool redis_server_answers(const struct redis_server *s)
     char answer[64];
     bool good;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
     assert_true(fd >= 0);
     strcpy(sa.sun_path, s->socket);
     good = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 && write(fd, "PING\r\n", 6) == 6 &&
@@ -61,7 +59,6 @@ static inline void redis_server_start(struct redis_server *s)
 {
     const struct timespec pause = {.tv_nsec = 5000000};
     pid_t parent = getpid();
-
     if (s->dir[0] == '\0') {
         strcpy(s->dir, "/tmp/redis-test-XXXXXX");
         assert_non_null(mkdtemp(s->dir));
@@ -77,7 +74,6 @@ static inline void redis_server_start(struct redis_server *s)
     }
     for (int i = 0; !redis_server_answers(s); i++) {
         int status;
-
         if (i == 2000 || waitpid(s->pid, &status, WNOHANG) == s->pid)
             fail_msg("redis-server did not start; is it installed?");
         nanosleep(&pause, NULL);
@@ -98,7 +94,6 @@ static inline void redis_server_kill(struct redis_server *s)
 static inline void redis_server_stop(struct redis_server *s)
 {
     char log[96];
-
     redis_server_kill(s);
     if (s->dir[0] == '\0')
         return;

@@ -39,14 +39,13 @@ struct world {
     struct buf command;
 };
 
-/* ---- the world ---- */
+/* ---- The world ---- */
 
 static inline void act(struct world *w, enum when when)
 {
     assert_false(w->sending);
     if (w->free_at == when && w->link != NULL) {
         struct redis_link *link = w->link;
-
         w->link = NULL;
         w->freeing = true;
         redis_link_free(link);
@@ -63,7 +62,6 @@ static inline void act(struct world *w, enum when when)
 static inline void on_ready(void *arg)
 {
     struct world *w = arg;
-
     assert_true(redis_link_ready(w->link));
     w->ready++;
     act(w, IN_READY);
@@ -72,7 +70,6 @@ static inline void on_ready(void *arg)
 static inline void on_down(const char *why, void *arg)
 {
     struct world *w = arg;
-
     assert_false(redis_link_ready(w->link));
     assert_int_equal(redis_link_pending(w->link), 0);
     w->down++;
@@ -85,7 +82,6 @@ static inline void on_down(const char *why, void *arg)
 static inline void on_failed(const char *why, void *arg)
 {
     struct world *w = arg;
-
     w->failed++;
     snprintf(w->why, sizeof(w->why), "%s", why);
     act(w, IN_FAILED);
@@ -95,7 +91,6 @@ static inline void on_failed(const char *why, void *arg)
 static inline void on_reply(const struct redis_reply *reply, void *arg)
 {
     struct world *w = arg;
-
     assert_false(w->sending);
     if (reply == NULL) {
         w->nulls++;
@@ -112,8 +107,7 @@ static inline void on_reply(const struct redis_reply *reply, void *arg)
 
 static inline void give_up_waiting(evutil_socket_t fd, short what, void *arg)
 {
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     *(bool *)arg = true;
 }
 
@@ -123,7 +117,6 @@ static inline void run_until(struct world *w, const unsigned *counter, unsigned 
     const struct timeval patience = {.tv_sec = PATIENCE_S};
     bool late = false;
     struct event *timer = evtimer_new(w->base, give_up_waiting, &late);
-
     assert_non_null(timer);
     assert_int_equal(evtimer_add(timer, &patience), 0);
     while (*counter < target && !late)
@@ -146,7 +139,6 @@ static inline void open_link(struct world *w, const char *url)
     static const struct redis_link_events events = {
         .ready = on_ready, .down = on_down, .failed = on_failed};
     char err[256] = "";
-
     if (!redis_url_parse(&w->url, url, err, sizeof(err)))
         fail_msg("%s", err);
     w->config.url = &w->url;
@@ -168,7 +160,6 @@ static inline bool send_words(struct world *w, const char *command, redis_reply_
     const char *words[16];
     size_t count = 0;
     bool sent;
-
     snprintf(copy, sizeof(copy), "%s", command);
     for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " "))
         words[count++] = word;
@@ -191,7 +182,6 @@ static inline void must_send(struct world *w, const char *command)
 static inline int setup(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
-
     assert_non_null(w);
     w->base = event_base_new();
     assert_non_null(w->base);
@@ -221,7 +211,6 @@ static inline int setup_password(void **state)
 static inline int teardown(void **state)
 {
     struct world *w = *state;
-
     if (w->link != NULL)
         redis_link_free(w->link);
     redis_url_free(&w->url);
@@ -243,7 +232,6 @@ static inline void describe(const struct redis_reply *r, char *out, size_t size)
     static const char *const names[] = {"string", "status", "error", "integer", "nil", "array"};
     struct span s = reply_span(r);
     size_t used = (size_t)snprintf(out, size, "%s", names[reply_type(r)]);
-
     if (reply_type(r) == REPLY_INTEGER)
         snprintf(out + used, size - used, " %lld", (long long)reply_integer(r));
     else if (s.n > 0)
@@ -259,7 +247,6 @@ static inline void describe(const struct redis_reply *r, char *out, size_t size)
 static inline void on_seen(const struct redis_reply *reply, void *arg)
 {
     struct seen *seen = arg;
-
     assert_non_null(reply);
     describe(reply, seen->text, sizeof(seen->text));
     seen->count++;
@@ -268,7 +255,6 @@ static inline void on_seen(const struct redis_reply *reply, void *arg)
 static inline void expect_reply(struct world *w, const char *command, const char *expected)
 {
     struct seen seen = {0};
-
     assert_true(send_words(w, command, on_seen, &seen));
     assert_int_equal(redis_link_pending(w->link), 1);
     run_until(w, &seen.count, 1);

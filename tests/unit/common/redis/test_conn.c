@@ -7,7 +7,7 @@
 #include <event2/listener.h>
 #include <netinet/in.h>
 
-/* ---- connections that never come up ---- */
+/* ---- Connections that never come up ---- */
 
 static void test_refused_is_retried(void **state)
 {
@@ -16,7 +16,6 @@ static void test_refused_is_retried(void **state)
     socklen_t len = sizeof(sa);
     int fd = socket(AF_INET, SOCK_STREAM, 0); /* bound, but it does not listen */
     char url[64];
-
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
@@ -31,7 +30,6 @@ static void test_refused_is_retried(void **state)
 static void test_missing_socket_is_retried(void **state)
 {
     struct world *w = *state;
-
     open_link(w, "unix:///nonexistent/redis.sock");
     run_until(w, &w->failed, 3);
     assert_string_equal(w->why, "No such file or directory");
@@ -40,7 +38,6 @@ static void test_missing_socket_is_retried(void **state)
 static int64_t now_ms(void)
 {
     struct timespec ts;
-
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
@@ -49,7 +46,6 @@ static void test_backoff_doubles(void **state)
 {
     struct world *w = *state;
     int64_t start = now_ms();
-
     w->config.backoff_min_ms = 20;
     w->config.backoff_max_ms = 80;
     open_link(w, "unix:///nonexistent/redis.sock");
@@ -62,7 +58,6 @@ static void test_wrong_password(void **state)
 {
     struct world *w = *state;
     char url[160];
-
     snprintf(url, sizeof(url), "unix://:wrong@%s", w->server.socket);
     open_link(w, url);
     run_until(w, &w->failed, 2);
@@ -74,7 +69,6 @@ static void test_wrong_password(void **state)
 static void test_missing_password(void **state)
 {
     struct world *w = *state;
-
     open_link(w, w->server.url);
     run_until(w, &w->failed, 1);
     assert_string_equal(w->why, "Redis answers PING with \"NOAUTH Authentication required.\"");
@@ -84,7 +78,6 @@ static void test_password_alone(void **state)
 {
     struct world *w = *state;
     char url[160];
-
     snprintf(url, sizeof(url), "unix://:sesame@%s", w->server.socket);
     open_link(w, url);
     run_until(w, &w->ready, 1);
@@ -96,7 +89,6 @@ static void test_user_and_password(void **state)
 {
     struct world *w = *state;
     char url[160];
-
     open_ready(w);
     expect_reply(w, "ACL SETUSER logd on >p@ss/word ~* +select +acl", "status OK");
     redis_link_free(w->link);
@@ -112,7 +104,6 @@ static void test_select(void **state)
 {
     struct world *w = *state;
     char url[160];
-
     snprintf(url, sizeof(url), "%s?db=7", w->server.url);
     open_link(w, url);
     run_until(w, &w->ready, 1);
@@ -127,14 +118,13 @@ static void test_select_out_of_range(void **state)
 {
     struct world *w = *state;
     char url[160];
-
     snprintf(url, sizeof(url), "%s?db=99", w->server.url);
     open_link(w, url);
     run_until(w, &w->failed, 2);
     assert_string_equal(w->why, "Redis answers SELECT with \"ERR DB index is out of range\"");
 }
 
-/* ---- servers that misbehave ---- */
+/* ---- Servers that misbehave ---- */
 
 struct fake {
     struct evconnlistener *listener;
@@ -150,7 +140,6 @@ static struct fake fake; /* of the running test; its teardown stops it */
 static void fake_read(struct bufferevent *peer, void *arg)
 {
     struct fake *f = arg;
-
     evbuffer_drain(bufferevent_get_input(peer), SIZE_MAX);
     if (f->answer != NULL && !f->answered)
         bufferevent_write(peer, f->answer, strlen(f->answer));
@@ -161,9 +150,7 @@ static void fake_accept(struct evconnlistener *listener, evutil_socket_t fd, str
                         int len, void *arg)
 {
     struct fake *f = arg;
-
-    (void)sa;
-    (void)len;
+    (void)sa, (void)len;
     if (f->peer != NULL)
         bufferevent_free(f->peer);
     f->answered = false;
@@ -178,7 +165,6 @@ static void fake_start(const char *answer, struct event_base *base)
 {
     struct fake *f = &fake;
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
-
     f->answer = answer;
     strcpy(f->dir, "/tmp/redis-fake-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
@@ -196,7 +182,6 @@ static void fake_start_tcp(const char *answer, struct event_base *base)
     struct fake *f = &fake;
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(sa);
-
     f->answer = answer;
     f->listener = evconnlistener_new_bind(base, fake_accept, f, LEV_OPT_CLOSE_ON_FREE, 5,
                                           (struct sockaddr *)&sa, sizeof(sa));
@@ -232,7 +217,6 @@ static void expect_failure(struct world *w, const char *answer, const char *why)
 static void test_tcp(void **state)
 {
     struct world *w = *state;
-
     fake_start_tcp("+PONG\r\n", w->base);
     open_link(w, fake.url);
     run_until(w, &w->ready, 1);
@@ -246,7 +230,6 @@ static void test_tcp(void **state)
 static void test_silent_server(void **state)
 {
     struct world *w = *state;
-
     w->config.connect_timeout_ms = 50;
     expect_failure(w, NULL, "connected, but no answer to PING within 50 ms");
 }
@@ -300,7 +283,6 @@ static void test_unasked_array(void **state)
 static void test_unasked_error(void **state)
 {
     struct world *w = *state;
-
     fake_start("+PONG\r\n-ERR max number of clients reached\r\n", w->base);
     open_link(w, fake.url);
     run_until(w, &w->down, 1);
@@ -323,7 +305,6 @@ int main(void)
         WITH_FAKE(test_unasked_nil),           WITH_FAKE(test_unasked_array),
         WITH_FAKE(test_unasked_error),
     };
-
     signal(SIGPIPE, SIG_IGN); /* as the programs do: hiredis writes with write(2) */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,11 @@
 /* The link against a private redis-server: commands, the end of connections, reset and free. */
 #include "tests/unit/common/redis/redis-world.h"
 
-/* ---- commands and replies ---- */
+/* ---- Commands and replies ---- */
 
 static void test_reply_types(void **state)
 {
     struct world *w = *state;
-
     open_ready(w);
     assert_int_equal(w->failed, 0);
     expect_reply(w, "SET key value", "status OK");
@@ -35,7 +34,6 @@ static void test_error_codes(void **state)
 {
     struct world *w = *state;
     unsigned count = 0;
-
     open_ready(w);
     assert_true(
         send_words(w, "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0", on_error, &count));
@@ -45,7 +43,6 @@ static void test_error_codes(void **state)
 static void test_replies_come_in_order(void **state)
 {
     struct world *w = *state;
-
     open_ready(w);
     for (unsigned i = 0; i < 1000; i++) {
         must_send(w, "INCR n");
@@ -71,7 +68,6 @@ static void test_large_command_and_reply(void **state)
     const unsigned size = 8u << 20;
     char *data = malloc(size);
     unsigned length = 0;
-
     assert_non_null(data);
     memset(data, '$', size);
     open_ready(w);
@@ -85,12 +81,11 @@ static void test_large_command_and_reply(void **state)
     expect_reply(w, "PING", "status PONG");
 }
 
-/* ---- the end of connections ---- */
+/* ---- The end of connections ---- */
 
 static void test_send_needs_a_connection(void **state)
 {
     struct world *w = *state;
-
     open_link(w, w->server.url);
     assert_false(redis_link_ready(w->link));
     assert_false(send_words(w, "PING", on_reply, w));
@@ -101,7 +96,6 @@ static void test_send_needs_a_connection(void **state)
 static void test_kill_and_restart(void **state)
 {
     struct world *w = *state;
-
     open_ready(w);
     for (int i = 0; i < 100; i++)
         must_send(w, "BLPOP nothing 0");
@@ -121,7 +115,6 @@ static void test_kill_and_restart(void **state)
 static void test_stopped_server(void **state)
 {
     struct world *w = *state;
-
     w->config.reply_timeout_ms = 1000;
     w->config.connect_timeout_ms = 1000;
     open_ready(w);
@@ -143,7 +136,6 @@ static void test_stopped_server(void **state)
 static void test_timeout_is_of_the_oldest(void **state)
 {
     struct world *w = *state;
-
     w->config.reply_timeout_ms = 2000;
     open_ready(w);
     for (unsigned i = 1; i <= 4; i++) {
@@ -153,12 +145,11 @@ static void test_timeout_is_of_the_oldest(void **state)
     assert_int_equal(w->down, 0);
 }
 
-/* ---- reset and free, from everywhere ---- */
+/* ---- Reset and free, from everywhere ---- */
 
 static void test_reset(void **state)
 {
     struct world *w = *state;
-
     open_ready(w);
     must_send(w, "PING");
     w->sending = true;
@@ -178,7 +169,6 @@ static void test_reset(void **state)
 static void test_reset_in_reply(void **state)
 {
     struct world *w = *state;
-
     w->reset_at = IN_REPLY;
     open_ready(w);
     for (int i = 0; i < 10; i++)
@@ -194,11 +184,9 @@ static void test_reset_elsewhere(void **state)
 {
     static const enum when places[] = {IN_READY, IN_DOWN, IN_NULL};
     struct world *w = *state;
-
     open_ready(w);
     for (unsigned i = 0; i < 3; i++) {
         unsigned ready = w->ready;
-
         w->reset_at = places[i];
         must_send(w, "PING");
         redis_link_reset(w->link, "start");
@@ -210,7 +198,6 @@ static void test_reset_elsewhere(void **state)
 static void test_reset_while_connecting(void **state)
 {
     struct world *w = *state;
-
     w->reset_at = IN_FAILED;
     open_link(w, w->server.url);
     redis_link_reset(w->link, "not yet begun");
@@ -224,7 +211,6 @@ static void test_reset_while_connecting(void **state)
 static void test_free_with_pending(void **state)
 {
     struct world *w = *state;
-
     open_ready(w);
     for (int i = 0; i < 10; i++)
         must_send(w, "PING");
@@ -239,7 +225,6 @@ static void test_free_with_pending(void **state)
 static void test_free_in_reply(void **state)
 {
     struct world *w = *state;
-
     w->free_at = IN_REPLY;
     open_ready(w);
     for (int i = 0; i < 10; i++)
@@ -254,7 +239,6 @@ static void test_free_in_reply(void **state)
 static void test_free_in_ready(void **state)
 {
     struct world *w = *state;
-
     w->free_at = IN_READY;
     open_ready(w);
     assert_null(w->link);
@@ -264,7 +248,6 @@ static void test_free_in_ready(void **state)
 static void test_free_in_null(void **state)
 {
     struct world *w = *state;
-
     w->free_at = IN_NULL;
     open_ready(w);
     for (int i = 0; i < 10; i++)
@@ -280,7 +263,6 @@ static void test_free_in_null(void **state)
 static void test_free_in_down(void **state)
 {
     struct world *w = *state;
-
     w->free_at = IN_DOWN;
     open_ready(w);
     redis_server_kill(&w->server);
@@ -292,7 +274,6 @@ static void test_free_in_down(void **state)
 static void test_free_in_failed(void **state)
 {
     struct world *w = *state;
-
     w->free_at = IN_FAILED;
     open_link(w, "unix:///nonexistent/redis.sock");
     run_until(w, &w->failed, 1);
@@ -304,7 +285,6 @@ static void test_free_in_failed(void **state)
 static void test_free_while_connecting(void **state)
 {
     struct world *w = *state;
-
     open_link(w, w->server.url);
     redis_link_free(w->link);
     redis_url_free(&w->url);
@@ -339,7 +319,6 @@ int main(void)
         WITHOUT(test_free_in_failed),
         WITH_SERVER(test_free_while_connecting),
     };
-
     signal(SIGPIPE, SIG_IGN); /* as the programs do: hiredis writes with write(2) */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,6 @@
 static void test_resp(void **state)
 {
     struct buf out = {0};
-
     (void)state;
     resp_begin(&out, 12);
     resp_arg_str(&out, "XADD");

@@ -91,7 +91,6 @@ static void test_valid(void **state)
     for (size_t i = 0; i < sizeof(valid) / sizeof(valid[0]); i++) {
         struct redis_url url;
         char err[512];
-
         if (!redis_url_parse(&url, valid[i].text, err, sizeof(err)))
             fail_msg("%s: %s", valid[i].text, err);
         assert_same(url.host, valid[i].host);
@@ -112,7 +111,6 @@ static void test_invalid(void **state)
     for (size_t i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++) {
         struct redis_url url;
         char err[512] = "";
-
         if (redis_url_parse(&url, invalid[i].text, err, sizeof(err)))
             fail_msg("%s is taken", invalid[i].text);
         if (strstr(err, invalid[i].says) == NULL || strstr(err, "redis://[USER:") == NULL)
@@ -129,7 +127,6 @@ static void test_path_limit(void **state)
 {
     char text[200] = "unix:///", err[512];
     struct redis_url url;
-
     (void)state;
     memset(text + 8, 'p', 105);
     assert_true(redis_url_parse(&url, text, err, sizeof(err)));
@@ -146,6 +143,5 @@ int main(void)
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_path_limit),
     };
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
