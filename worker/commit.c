@@ -10,10 +10,10 @@
 #include "common/diag.h"
 #include "common/redis/link.h"
 #include "common/redis/resp.h"
+#include "common/timer.h"
 
+#define RETRY_MS       1000
 #define UNANSWERED_MAX 64 /* acknowledgements, two commands a batch */
-
-static const struct timeval retry_interval = {.tv_sec = 1};
 
 struct committer {
     const struct config *config; /* borrowed, like writer and stats */
@@ -39,8 +39,7 @@ static void step(struct committer *c);
 
 static void wait_and_retry(struct committer *c)
 {
-    if (event_add(c->retry, &retry_interval) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+    timer_set(c->retry, RETRY_MS);
 }
 
 /* ---- Acknowledging ---- */
@@ -48,8 +47,8 @@ static void wait_and_retry(struct committer *c)
 /* Not at once: what is refused now would be refused again, and again. */
 static void ask_for_replay(struct committer *c)
 {
-    if (!event_pending(c->replay, EV_TIMEOUT, NULL) && event_add(c->replay, &retry_interval) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+    if (!event_pending(c->replay, EV_TIMEOUT, NULL))
+        timer_set(c->replay, RETRY_MS);
 }
 
 static void on_acknowledged(const struct redis_reply *reply, void *arg)
