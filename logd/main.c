@@ -15,6 +15,7 @@
 #include "common/http/listening.h"
 #include "common/options.h"
 #include "common/record.h"
+#include "common/redis/url.h"
 #include "common/timestamp.h"
 #include "logd/api.h"
 #include "logd/echo.h"

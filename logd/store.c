@@ -7,6 +7,7 @@
 
 #include "common/diag.h"
 #include "common/redis/resp.h"
+#include "common/redis/url.h"
 #include "logd/ingest.h"
 #include "logd/script.h"
 #include "logd/watch.h"
@@ -473,6 +474,7 @@ struct store *store_new(struct event_base *base, const struct store_config *conf
     if (s->watch != NULL && s->gather != NULL)
         s->link = redis_link_new(base,
                                  &(struct redis_link_config){
+                                     .name = "store",
                                      .url = config->url,
                                      .connect_timeout_ms = config->reply_timeout_ms,
                                      .reply_timeout_ms = config->reply_timeout_ms,

@@ -1,4 +1,5 @@
-/* watch.h: looks whether Redis takes writes, and whether its settings keep what it is given. */
+/* watch.h: looks whether Redis takes writes, and whether its settings keep what it is given. The
+ * store uses it. */
 #ifndef LOGD_WATCH_H
 #define LOGD_WATCH_H
 

@@ -236,7 +236,8 @@ struct committer *commit_new(struct event_base *base, const struct config *confi
                              struct sink *sink, struct worker_stats *stats,
                              const struct commit_events *events, void *arg)
 {
-    const struct redis_link_config link = {.url = &config->redis,
+    const struct redis_link_config link = {.name = "committer",
+                                           .url = &config->redis,
                                            .connect_timeout_ms = config->redis_timeout_ms,
                                            .reply_timeout_ms = config->redis_timeout_ms,
                                            .backoff_min_ms = REDIS_BACKOFF_MIN_MS,

@@ -8,6 +8,7 @@
 #include "common/diag.h"
 #include "common/http/listening.h"
 #include "common/record.h"
+#include "common/redis/keys.h"
 
 #define DAY_MS    86400000
 #define MAX_BYTES (1LL << 30)
@@ -154,8 +155,9 @@ static void derive(struct config *c)
     c->fsync_batch = c->fsync_interval_ms < 0;
     if (c->fsync_batch)
         c->fsync_interval_ms = 0;
-    if (asprintf(&c->dead_key, "%s:dead", c->stream) < 0 ||
-        asprintf(&c->lineage_key, "%s:lineage", c->stream) < 0)
+    c->dead_key = key_new(c->stream, KEY_DEAD);
+    c->lineage_key = key_new(c->stream, KEY_LINEAGE);
+    if (c->dead_key == NULL || c->lineage_key == NULL)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
 }
 

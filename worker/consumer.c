@@ -369,7 +369,8 @@ static void on_replay(void *arg)
 
 static struct redis_link *new_reader(struct event_base *base, struct consumer *c)
 {
-    const struct redis_link_config link = {.url = &c->config->redis,
+    const struct redis_link_config link = {.name = "reader",
+                                           .url = &c->config->redis,
                                            .connect_timeout_ms = c->config->redis_timeout_ms,
                                            .reply_timeout_ms =
                                                AHEAD * BLOCK_MS + c->config->redis_timeout_ms,

@@ -1,3 +1,4 @@
+/* fence.c: ends what is left of this worker's earlier connections. */
 #include "worker/fence.h"
 
 #include <inttypes.h>
@@ -21,8 +22,8 @@ static void warn_refused(const struct redis_reply *reply)
             (int)reply_span(reply).n, reply_span(reply).p);
 }
 
-/* A name may hold no spaces, so it is a hash, FNV-1a of all three, 64 bits, and then a random
- * number that is this process's. */
+/* Redis takes no spaces in a name. So it is a hash of stream, group and consumer (FNV-1a, 64 bits),
+ * and then a random number of this process. */
 static void make_name(struct fence *f)
 {
     const char *parts[] = {f->config->stream, f->config->group, f->config->consumer};
@@ -39,18 +40,6 @@ static void make_name(struct fence *f)
     snprintf(f->name + f->shared, sizeof(f->name) - f->shared, "%08" PRIx32, f->instance);
 }
 
-static bool send_words(struct redis_link *link, const char *const *words, size_t count,
-                       redis_reply_cb *cb, void *arg)
-{
-    struct buf command = {0};
-    resp_begin(&command, count);
-    for (size_t i = 0; i < count; i++)
-        resp_arg_str(&command, words[i]);
-    bool sent = !command.failed && redis_link_send(link, command.data, command.len, cb, arg);
-    buf_free(&command);
-    return sent;
-}
-
 static void on_checked(const struct redis_reply *reply, void *arg)
 {
     (void)arg;
@@ -64,7 +53,7 @@ static void on_id(const struct redis_reply *reply, void *arg)
     warn_refused(reply);
 }
 
-/* What follows " key=" in a line of CLIENT LIST, which is like "id=7 addr=… name=… …". */
+/* What follows " key=" in a line of CLIENT LIST, such as "id=7 addr=… name=… …". */
 static struct span field(const char *line, size_t n, const char *key)
 {
     size_t length = strlen(key);
@@ -113,9 +102,9 @@ static bool close_others(struct fence *f, struct span list)
             break;
         if (is_other(f, at, (size_t)(newline - at), &id)) {
             char text[24];
-            const char *words[] = {"CLIENT", "KILL", "ID", text};
             snprintf(text, sizeof(text), "%" PRId64, id);
-            if (!send_words(f->link, words, 4, on_checked, NULL))
+            if (!redis_link_send_words(f->link, RESP_WORDS("CLIENT", "KILL", "ID", text),
+                                       on_checked, NULL))
                 return false;
         }
         at = newline + 1;
@@ -137,15 +126,14 @@ static void on_list(const struct redis_reply *reply, void *arg)
 bool fence_send(struct fence *f, struct redis_link *link, const struct config *config,
                 void (*done)(bool ok, void *arg), void *arg)
 {
-    static const char *const ask_id[] = {"CLIENT", "ID"};
-    static const char *const ask_list[] = {"CLIENT", "LIST", "TYPE", "normal"};
-    const char *set_name[] = {"CLIENT", "SETNAME", f->name};
     f->link = link;
     f->config = config;
     f->done = done;
     f->arg = arg;
     f->own = 0;
     make_name(f);
-    return send_words(link, set_name, 3, on_checked, NULL) &&
-           send_words(link, ask_id, 2, on_id, f) && send_words(link, ask_list, 4, on_list, f);
+    return redis_link_send_words(link, RESP_WORDS("CLIENT", "SETNAME", f->name), on_checked,
+                                 NULL) &&
+           redis_link_send_words(link, RESP_WORDS("CLIENT", "ID"), on_id, f) &&
+           redis_link_send_words(link, RESP_WORDS("CLIENT", "LIST", "TYPE", "normal"), on_list, f);
 }

@@ -1,4 +1,4 @@
-/* fence.h: ends what is left of this worker's earlier connections. */
+/* fence.h: ends what is left of this worker's earlier connections. The consumer uses it. */
 #ifndef WORKER_FENCE_H
 #define WORKER_FENCE_H
 
@@ -10,7 +10,7 @@
 
 #define FENCE_NAME_MAX 48
 
-/* One for a link, zero-initialised; lives as long as the link. */
+/* One for a link, zero-initialised. It must live as long as the link. */
 struct fence {
     struct redis_link *link;
     void (*done)(bool ok, void *arg);
@@ -24,16 +24,16 @@ struct fence {
 };
 
 /* Gives the connection the name that belongs to stream, group and consumer, and has Redis close all
- * others of that name. A read that an earlier connection sent, and that the network still holds,
- * would else mark entries as delivered to this consumer after the replay has passed them by; a
+ * other connections of that name. One of them may have sent a read that the network still holds.
+ * That read would mark entries as delivered to this consumer after the replay has passed them by; a
  * later commit covers them, and they would be lost.
  *
- * When this process was connected before, and finds a connection of another process of that name,
- * both are alive: it warns, since the two fight for the same entries.
+ * A process that was connected before may find a connection of another process of that name. Then
+ * both are alive and fight for the same entries, and it warns.
  *
- * `done` runs once, with ok false when the connection broke or memory ran out; what is sent after
- * that is executed after the others were closed. An account that may not do it is warned about, and
- * goes on. False: done will not run; the link is to be reset. */
+ * `done` runs once, with ok false when the connection broke or memory ran out. Redis executes what
+ * is sent after that when the others are closed. An account that may not do it is warned about, and
+ * goes on. False: done will not run, and the link is to be reset. */
 bool fence_send(struct fence *f, struct redis_link *link, const struct config *config,
                 void (*done)(bool ok, void *arg), void *arg);
 

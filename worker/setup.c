@@ -1,15 +1,17 @@
+/* setup.c: makes the stream, its group and its lineage. */
 #include "worker/setup.h"
 
 #include <event2/util.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/redis/eviction.h"
 #include "common/redis/resp.h"
+#include "common/redis/settings.h"
 #include "worker/state.h"
 
-/* One round trip. PERSIST changes nothing; but as the script's first write it makes Redis let the
- * rest pass when it is at its memory limit; else a worker could not start to empty a full Redis. */
+/* One round trip. PERSIST changes nothing. But it is the script's first write, and Redis at its
+ * memory limit takes it, and then the rest too. Without it no worker could start on a full Redis,
+ * and empty it. */
 static const char script[] =
     "redis.call('PERSIST', KEYS[2]) "
     "local lineage = redis.call('GET', KEYS[2]) "
@@ -29,19 +31,10 @@ static void make_token(char out[STATE_TOKEN_LEN + 1])
 bool setup_send(struct redis_link *link, const struct config *config, redis_reply_cb *cb, void *arg)
 {
     char token[STATE_TOKEN_LEN + 1];
-    struct buf command = {0};
-    bool sent;
     make_token(token);
-    resp_begin(&command, 7);
-    resp_arg_str(&command, "EVAL");
-    resp_arg(&command, script, sizeof(script) - 1);
-    resp_arg_int(&command, 2);
-    resp_arg_str(&command, config->stream);
-    resp_arg_str(&command, config->lineage_key);
-    resp_arg_str(&command, config->group);
-    resp_arg_str(&command, token);
-    sent = !command.failed && eviction_check(link) &&
-           redis_link_send(link, command.data, command.len, cb, arg);
-    buf_free(&command);
-    return sent;
+    return settings_check_eviction(link) &&
+           redis_link_send_words(link,
+                                 RESP_WORDS("EVAL", script, "2", config->stream,
+                                            config->lineage_key, config->group, token),
+                                 cb, arg);
 }

@@ -1,4 +1,4 @@
-/* setup.h: what Redis is asked for after every connect, before anything is read. */
+/* setup.h: what Redis is asked for after every connect, before the consumer reads anything. */
 #ifndef WORKER_SETUP_H
 #define WORKER_SETUP_H
 

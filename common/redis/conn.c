@@ -1,8 +1,9 @@
-/* conn.c: hiredis's asynchronous API, versions 0.14.1 to 1.x, on libevent.
+/* conn.c: hiredis's asynchronous API, versions 0.14.1 to 1.x, on libevent. link.c uses it. It also
+ * implements reply.h.
  *
- * hiredis frees its context itself when a connection ends, and 0.14.1 crashes when asked to do so
- * in the callback that tells of it. So the context and the connection let go of each other there,
- * and hiredis's calls of reply callbacks with NULL are not passed on: redis-link.c knows which
+ * hiredis frees its context itself when a connection ends. 0.14.1 crashes when it is asked to do so
+ * in the callback that tells of the end. So context and connection let go of each other there.
+ * hiredis then calls reply callbacks with NULL; these are not passed on, since link.c knows which
  * commands are unanswered. */
 #include "common/redis/conn.h"
 
@@ -19,11 +20,10 @@
 #include "common/diag.h"
 #include "common/timestamp.h"
 
-#define SHORT_MAX 64 /* longer than any command without arguments */
+#define SHORT_MAX 64 /* bytes; longer than any command without arguments */
 
 struct redis_conn {
-    redisAsyncContext
-        *ac; /* owned; its `data` is this, or NULL after they have let go of each other */
+    redisAsyncContext *ac; /* owned; its `data` is this, or NULL after let_go() */
     struct redis_conn_events events;
     void *arg;         /* of the events */
     size_t unanswered; /* commands without a reply */
@@ -104,7 +104,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     redisAsyncContext *ac = ((struct adapter *)arg)->ac;
     struct redis_conn *conn = ac->data;
-
     (void)fd, (void)what;
     if (conn != NULL)
         conn->read_ms = monotonic_now_ms();
@@ -135,9 +134,9 @@ static void del_read(void *arg)
     event_del(((struct adapter *)arg)->readable);
 }
 
-/* Inside a write: not all could be written, wait for the socket. Otherwise a command was added: it
- * is written at the end of this turn of the loop, with all others of the turn, without asking epoll
- * first. */
+/* Inside a write: not all could be written, so wait for the socket. Otherwise a command was added.
+ * It is written at the end of this turn of the loop, with all others of the turn; epoll is not
+ * asked first. */
 static void add_write(void *arg)
 {
     struct adapter *a = arg;
@@ -188,9 +187,9 @@ static bool attach(redisAsyncContext *ac, struct event_base *base)
 
 /* ---- A guard against replies that nobody asked for ---- */
 
-/* hiredis takes a reply without a command for a broken promise of its user, and aborts the process.
- * But servers can be broken too, or be no Redis at all. So each new reply passes here before
- * hiredis sees it; NULL ends the connection like a protocol error. */
+/* hiredis aborts the process when a reply comes that no command asked for. But servers can be
+ * broken, or be no Redis at all. So each new reply passes here before hiredis sees it; NULL ends
+ * the connection like a protocol error. */
 
 static const redisReplyObjectFunctions *stock;
 
@@ -245,7 +244,6 @@ static void *create_array(const redisReadTask *task, int n)
 static void guard(redisReader *reader, struct redis_conn *conn)
 {
     static redisReplyObjectFunctions guarded;
-
     if (stock == NULL) {
         stock = reader->fn;
         guarded = *stock;
@@ -348,7 +346,6 @@ struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_u
 {
     struct redis_conn *conn = calloc(1, sizeof(*conn));
     redisAsyncContext *ac;
-
     if (conn == NULL) {
         snprintf(err, errlen, "out of memory");
         return NULL;
@@ -365,9 +362,8 @@ struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_u
     return NULL;
 }
 
-/* To tell SUBSCRIBE, hiredis looks at the byte after the first argument. When there is no other,
- * that byte lies behind the command: copied here, so that it is there and is none of the caller's.
- */
+/* hiredis looks at the byte after the first argument, to tell SUBSCRIBE. When there is no other
+ * argument, that byte lies behind the command. A copy makes sure that it is there. */
 static const void *with_byte_behind(const void *command, size_t n, char copy[SHORT_MAX])
 {
     if (n >= SHORT_MAX || n < 4 || memcmp(command, "*1\r\n", 4) != 0)
@@ -395,7 +391,6 @@ int64_t redis_conn_read_ms(const struct redis_conn *conn)
 void redis_conn_close(struct redis_conn *conn)
 {
     redisAsyncContext *ac = conn->ac;
-
     let_go(conn);
     redisAsyncFree(ac); /* in a reply callback hiredis puts this off until it returns */
 }

@@ -1,30 +1,32 @@
-/* conn.h: one connection to Redis, for redis-link.c alone. redis-conn.c is the only file in
- * the tree that includes hiredis, and also holds the readers of replies that redis-link.h declares.
- */
+/* conn.h: one connection to Redis, from its beginning to its end. link.c makes one after the other.
+ * conn.c is the only file of the tree that includes hiredis. */
 #ifndef COMMON_REDIS_CONN_H
 #define COMMON_REDIS_CONN_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "common/redis/link.h"
+#include "common/redis/reply.h"
+#include "common/redis/url.h"
 
+struct event_base;
 struct redis_conn;
 
 /* All run from the event loop. */
 struct redis_conn_events {
-    /* Connected: commands may be sent. redis_conn_close() must not be called from here. */
+    /* Connected: commands may be sent. Don't call redis_conn_close() from here. */
     void (*connected)(void *arg);
     /* The next reply, in the order of the commands; borrowed until this returns. redis_conn_close()
      * may be called. */
     void (*reply)(const struct redis_reply *reply, void *arg);
-    /* The attempt failed or the connection ended, by no act of ours. It is gone: forget it, and
+    /* The attempt failed, or the connection ended, by no act of ours. It is gone: forget it, and
      * don't close it. */
     void (*closed)(const char *why, void *arg);
 };
 
-/* Begins to connect. NULL with the reason in err when it fails at once. A host name that is not an
- * address is resolved here, blocking. */
+/* Begins to connect. NULL with the reason in err when it fails at once. Copies the events. A host
+ * name that is not an address is resolved here, blocking. */
 struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_url *url,
                                    const struct redis_conn_events *events, void *arg, char *err,
                                    size_t errlen);
@@ -36,7 +38,7 @@ bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n);
 /* When bytes came last, on the monotonic clock; 0: never. */
 int64_t redis_conn_read_ms(const struct redis_conn *conn);
 
-/* No event runs any more, whatever is unanswered stays so. */
+/* No event runs any more. What is unanswered stays so. */
 void redis_conn_close(struct redis_conn *conn);
 
 #endif

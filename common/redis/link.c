@@ -1,8 +1,8 @@
 /* link.c: keeps a connection to Redis up, and knows which commands are unanswered.
  *
- * A connection that has ended, or is to end, makes the link LINK_BROKEN, and a timer of zero then
- * clears up from the event loop: the one place in which pending callbacks get NULL and the next
- * attempt is planned. So nothing runs inside the caller's calls. */
+ * A connection that has ended, or is to end, makes the link LINK_BROKEN. A timer of zero then
+ * clears up from the event loop: only there pending callbacks get NULL, and the next attempt is
+ * planned. So nothing runs inside the caller's calls. */
 #include "common/redis/link.h"
 
 #include <inttypes.h>
@@ -17,12 +17,15 @@
 #include "common/diag.h"
 #include "common/redis/conn.h"
 #include "common/redis/resp.h"
+#include "common/redis/url.h"
+#include "common/timer.h"
 #include "common/timestamp.h"
 
-#define QUEUE_MIN 64 /* a power of two, as every capacity of the queue */
-#define NO_TIMER  (-1)
-#define SETUP_MAX 3    /* AUTH, SELECT, PING */
-#define STABLE_MS 1000 /* a link that was ready for so long was not ended for being there */
+#define QUEUE_MIN  64 /* a power of two, as every capacity of the queue */
+#define NO_TIMER   (-1)
+#define SAME_TIMER (-2)
+#define SETUP_MAX  3    /* AUTH, SELECT, PING */
+#define STABLE_MS  1000 /* after so long ready, the waits between attempts begin with the least */
 
 enum link_state {
     LINK_WAITING,    /* no connection; the timer starts the next attempt */
@@ -31,6 +34,11 @@ enum link_state {
     LINK_READY,      /* commands are taken; the timer watches the oldest one */
     LINK_BROKEN,     /* the connection is given up; the timer of zero clears up */
     LINK_FREED,      /* redis_link_free() was called; memory goes when the last callback returns */
+};
+
+static const char *const state_names[] = {
+    [LINK_WAITING] = "waiting", [LINK_CONNECTING] = "connecting", [LINK_SETUP] = "setup",
+    [LINK_READY] = "ready",     [LINK_BROKEN] = "broken",         [LINK_FREED] = "freed",
 };
 
 /* A command without a reply yet. */
@@ -113,24 +121,19 @@ static void leave_callback(struct redis_link *link)
     free(link);
 }
 
-static void set_timer(struct redis_link *link, int64_t ms)
-{
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-    if (event_add(link->timer, &tv) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer for Redis: out of memory");
-}
-
-/* The one place where the state changes. It logs nothing: the owner hears of every change that
- * matters, with its reason, through the events. The timer of the old state is replaced by one of
- * `ms`, or by none. */
+/* The timer of the old state is replaced by one of `ms`, by none, or runs on. */
 static void set_state(struct redis_link *link, enum link_state state, int64_t ms)
 {
+    diag_debug("redis %s: %s -> %s", link->config.name, state_names[link->state],
+               state_names[state]);
     link->state = state;
+    if (ms == SAME_TIMER)
+        return;
     link->timer_set = false;
     if (ms == NO_TIMER)
         event_del(link->timer);
     else
-        set_timer(link, ms);
+        timer_set(link->timer, ms);
 }
 
 /* Marks the connection, or the attempt, as given up. Nothing is freed and no callback runs before
@@ -163,7 +166,7 @@ static void fail_pending(struct redis_link *link)
     }
 }
 
-/* The wait before the next attempt: up to half of it is random, so that many clients of one server
+/* The wait before the next attempt. Up to half of it is random, so that the clients of one server
  * do not come in step. */
 static int64_t next_backoff(struct redis_link *link)
 {
@@ -203,8 +206,8 @@ static void become_ready(struct redis_link *link)
     leave_callback(link);
 }
 
-/* A server that answers PING serves: it has loaded its data and wants no further password. One that
- * may not be asked for it, by an ACL, answers too. */
+/* A server that answers PING serves: it has loaded its data, and wants no further password. It also
+ * serves an account whose ACL does not allow PING. */
 static bool answers_ping(const struct redis_reply *reply)
 {
     struct span text = reply_span(reply);
@@ -224,57 +227,44 @@ static void on_setup_reply(struct redis_link *link, const struct redis_reply *re
         give_up(link, "what listens there does not answer like Redis; is the address right?");
 }
 
-/* Sends one command of the set-up, and empties the buffer. */
-static bool send_step(struct redis_link *link, struct buf *command, const char *name)
+/* Sends one command of the set-up, named after its first word. */
+static bool send_step(struct redis_link *link, const char *const *words, size_t count)
 {
-    bool sent = !command->failed && redis_conn_send(link->conn, command->data, command->len);
-    link->steps[link->step_count++] = name;
-    buf_clear(command);
+    struct buf command = {0};
+    resp_command(&command, words, count);
+    bool sent = !command.failed && redis_conn_send(link->conn, command.data, command.len);
+    buf_free(&command);
+    link->steps[link->step_count++] = words[0];
     return sent;
 }
 
-static bool send_auth(struct redis_link *link, struct buf *command)
+static bool send_auth(struct redis_link *link)
 {
     const struct redis_url *url = link->config.url;
     if (url->password == NULL)
         return true;
-    resp_begin(command, url->user != NULL ? 3 : 2);
-    resp_arg_str(command, "AUTH");
-    if (url->user != NULL)
-        resp_arg_str(command, url->user);
-    resp_arg_str(command, url->password);
-    return send_step(link, command, "AUTH");
+    if (url->user == NULL)
+        return send_step(link, RESP_WORDS("AUTH", url->password));
+    return send_step(link, RESP_WORDS("AUTH", url->user, url->password));
 }
 
-static bool send_select(struct redis_link *link, struct buf *command)
+static bool send_select(struct redis_link *link)
 {
-    if (link->config.url->db == 0)
-        return true;
-    resp_begin(command, 2);
-    resp_arg_str(command, "SELECT");
-    resp_arg_int(command, link->config.url->db);
-    return send_step(link, command, "SELECT");
-}
-
-static bool send_ping(struct redis_link *link, struct buf *command)
-{
-    resp_begin(command, 1);
-    resp_arg_str(command, "PING");
-    return send_step(link, command, "PING");
+    char db[16];
+    snprintf(db, sizeof(db), "%d", link->config.url->db);
+    return link->config.url->db == 0 || send_step(link, RESP_WORDS("SELECT", db));
 }
 
 /* All commands of the set-up at once; the first one that is refused ends the attempt. */
 static void on_connected(void *arg)
 {
     struct redis_link *link = arg;
-    struct buf command = {0};
     if (link->state != LINK_CONNECTING)
-        return;               /* given up meanwhile */
-    link->state = LINK_SETUP; /* the attempt's deadline runs on, so no set_state() */
+        return; /* given up meanwhile */
+    set_state(link, LINK_SETUP, SAME_TIMER);
     link->step = link->step_count = 0;
-    if (!send_auth(link, &command) || !send_select(link, &command) || !send_ping(link, &command))
+    if (!send_auth(link) || !send_select(link) || !send_step(link, RESP_WORDS("PING")))
         give_up(link, "out of memory");
-    buf_free(&command);
 }
 
 static void on_closed(const char *why, void *arg)
@@ -299,7 +289,7 @@ static void on_reply(const struct redis_reply *reply, void *arg)
         on_setup_reply(link, reply);
     else if (link->state == LINK_READY)
         on_command_reply(link, reply);
-    /* else LINK_BROKEN: it comes too late, clear_up() speaks to those who wait */
+    /* else LINK_BROKEN: it comes too late, and clear_up() answers those who wait */
 }
 
 static void start_attempt(struct redis_link *link)
@@ -315,7 +305,7 @@ static void start_attempt(struct redis_link *link)
 
 /* ---- Commands ---- */
 
-/* Runs once in reply_timeout_ms at most, not for each command. */
+/* Runs once in reply_timeout_ms at most, and not for each command. */
 static void watch_oldest(struct redis_link *link)
 {
     int64_t left, since;
@@ -330,7 +320,7 @@ static void watch_oldest(struct redis_link *link)
         give_up(link, "no reply within %" PRId64 " ms", link->config.reply_timeout_ms);
         return;
     }
-    set_timer(link, left);
+    timer_set(link->timer, left);
     link->timer_set = true;
 }
 
@@ -372,10 +362,26 @@ bool redis_link_send(struct redis_link *link, const void *command, size_t n, red
     }
     queue_push(link, (struct pending){.cb = cb, .arg = arg, .sent_ms = now});
     if (!link->timer_set) {
-        set_timer(link, link->config.reply_timeout_ms);
+        timer_set(link->timer, link->config.reply_timeout_ms);
         link->timer_set = true;
     }
     return true;
+}
+
+bool redis_link_send_buf(struct redis_link *link, const struct buf *command, redis_reply_cb *cb,
+                         void *arg)
+{
+    return !command->failed && redis_link_send(link, command->data, command->len, cb, arg);
+}
+
+bool redis_link_send_words(struct redis_link *link, const char *const *words, size_t count,
+                           redis_reply_cb *cb, void *arg)
+{
+    struct buf command = {0};
+    resp_command(&command, words, count);
+    bool sent = redis_link_send_buf(link, &command, cb, arg);
+    buf_free(&command);
+    return sent;
 }
 
 /* ---- Life ---- */
@@ -396,7 +402,7 @@ struct redis_link *redis_link_new(struct event_base *base, const struct redis_li
         free(link);
         return NULL;
     }
-    set_state(link, LINK_WAITING, 0);
+    timer_set(link->timer, 0);
     return link;
 }
 

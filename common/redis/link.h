@@ -1,12 +1,14 @@
-/* link.h: a link to Redis: one asynchronous connection that is made again whenever it ends.
+/* link.h: a link to Redis: one asynchronous connection that is made again whenever it ends. Both
+ * daemons talk to Redis through it.
  *
  * Accepted means exactly one completion: when redis_link_send() returns true, the callback runs
  * once, from the event loop or from redis_link_free(), never from inside the call; false means it
  * never runs. Replies come in the order of the commands. Every function may be called from every
  * callback. All calls belong to the thread of the event base. The program must ignore SIGPIPE.
  *
- * The link prints nothing; the events say what happens, and why. The one exception is a lack of
- * memory for a timer or a watch on the socket, which ends the program (EXIT_ENVIRONMENT). */
+ * The events say what happens, and why. The link itself prints each change of its state, at the
+ * debug level, and nothing else, except when there is no memory for a timer or a watch on the
+ * socket: that ends the program (EXIT_ENVIRONMENT). */
 #ifndef COMMON_REDIS_LINK_H
 #define COMMON_REDIS_LINK_H
 
@@ -14,31 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
-#include "common/redis/url.h"
+#include "common/redis/reply.h"
 
 struct event_base;
 struct redis_link;
-struct redis_reply;
-
-enum redis_reply_type {
-    REPLY_STRING,
-    REPLY_STATUS,
-    REPLY_ERROR,
-    REPLY_INTEGER,
-    REPLY_NIL,
-    REPLY_ARRAY,
-};
-
-/* Readers of a reply; it and all that comes out of it is borrowed until the callback returns. */
-enum redis_reply_type reply_type(const struct redis_reply *r);
-struct span reply_span(const struct redis_reply *r); /* STRING, STATUS, ERROR; else empty */
-int64_t reply_integer(const struct redis_reply *r);  /* INTEGER; else 0 */
-size_t reply_count(const struct redis_reply *r);     /* ARRAY; else 0 */
-const struct redis_reply *reply_at(const struct redis_reply *r, size_t i); /* i < reply_count() */
-
-/* Whether it is an ERROR whose first word is `code`, such as "NOSCRIPT". */
-bool reply_is_error(const struct redis_reply *r, const char *code);
+struct redis_url;
 
 /* `reply` is NULL when the connection broke first: the outcome is unknown. */
 typedef void redis_reply_cb(const struct redis_reply *reply, void *arg);
@@ -58,14 +40,15 @@ struct redis_link_events {
 
 /* All times are positive. */
 struct redis_link_config {
+    const char *name;            /* for debug lines; borrowed for the link's life */
     const struct redis_url *url; /* borrowed for the link's life */
     int64_t connect_timeout_ms;  /* for a whole attempt: connect, AUTH, SELECT and PING */
-    /* For so long the oldest unanswered command may wait for bytes; then the connection is given
-     * up. A long reply on a slow network counts from its last byte. For blocking commands it must
-     * be larger than their own timeout. */
+    /* The oldest unanswered command may wait for bytes for so long; then the connection is given
+     * up. A long reply on a slow network counts from its last byte. It must be larger than the
+     * timeouts of blocking commands. */
     int64_t reply_timeout_ms;
-    /* Between attempts: begins with the least, doubles, and begins again after a link that was
-     * ready for a second. Up to half of each wait is taken off at random. */
+    /* The wait between attempts begins with the least, doubles, and begins again after a link that
+     * was ready for a second. Up to half of each wait is taken off at random. */
     int64_t backoff_min_ms, backoff_max_ms;
 };
 
@@ -82,10 +65,17 @@ bool redis_link_ready(const struct redis_link *link);
 bool redis_link_send(struct redis_link *link, const void *command, size_t n, redis_reply_cb *cb,
                      void *arg);
 
+/* The same for a command in a buffer; false, too, when the buffer has failed. */
+bool redis_link_send_buf(struct redis_link *link, const struct buf *command, redis_reply_cb *cb,
+                         void *arg);
+
+/* The same for a command of `count` words, as RESP_WORDS() in resp.h makes them. */
+bool redis_link_send_words(struct redis_link *link, const char *const *words, size_t count,
+                           redis_reply_cb *cb, void *arg);
+
 /* Gives the connection, or the attempt, up: for replies that make no sense. The link is not ready
- * from here on; the event loop then runs the pending callbacks with NULL, and `down` or `failed`.
- * Replies that are still on their way are thrown away. Does nothing while there is no connection.
- */
+ * from here on. The event loop then runs the pending callbacks with NULL, and `down` or `failed`.
+ * Replies that are still on their way are thrown away. Does nothing without a connection. */
 void redis_link_reset(struct redis_link *link, const char *why);
 
 /* Commands without a reply yet. */

@@ -1,4 +1,4 @@
-/* resp.c: RESP2 commands, straight into a buffer. */
+/* resp.c: writes RESP2 commands straight into a buffer. */
 #include "common/redis/resp.h"
 
 /* Writes "<prefix><n>\r\n". */
@@ -43,4 +43,16 @@ void resp_arg_int(struct buf *out, int64_t n)
     if (n < 0)
         *--p = '-';
     resp_arg(out, p, (size_t)(text + sizeof(text) - p));
+}
+
+void resp_words(struct buf *out, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        resp_arg_str(out, words[i]);
+}
+
+void resp_command(struct buf *out, const char *const *words, size_t count)
+{
+    resp_begin(out, count);
+    resp_words(out, words, count);
 }

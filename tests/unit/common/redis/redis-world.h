@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "common/redis/link.h"
+#include "common/redis/url.h"
 #include "common/redis/resp.h"
 #include "tests/unit/common/redis/redis-server.h"
 
@@ -185,7 +186,8 @@ static inline int setup(void **state)
     assert_non_null(w);
     w->base = event_base_new();
     assert_non_null(w->base);
-    w->config = (struct redis_link_config){.connect_timeout_ms = 2000,
+    w->config = (struct redis_link_config){.name = "test",
+                                           .connect_timeout_ms = 2000,
                                            .reply_timeout_ms = 5000,
                                            .backoff_min_ms = 5,
                                            .backoff_max_ms = 40};
