@@ -1,3 +1,4 @@
+/* store.c: batches of records on their way into Redis. */
 #include "logd/store.h"
 
 #include <event2/event.h>
@@ -6,45 +7,39 @@
 #include <stdlib.h>
 
 #include "common/diag.h"
-#include "common/redis/resp.h"
+#include "common/redis/link.h"
 #include "common/redis/url.h"
-#include "logd/ingest.h"
-#include "logd/script.h"
+#include "logd/command.h"
 #include "logd/watch.h"
 
-#define SHA1_LEN       40
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
 /* Batches that are kept for the next request: how many, and up to which size each. */
 #define FREE_BATCHES_MAX     64
 #define FREE_BATCH_BYTES_MAX 65536
-/* Small batches that come in one turn of the event loop share a command: each of up to this size,
- * together up to that. */
+/* Small batches that come in one turn of the event loop share a command. Bytes of each, and of all
+ * together, at most. */
 #define GATHER_EACH_MAX 4096
 #define GATHER_ALL_MAX  65536
-/* No further command is sent while this much is unanswered: enough for a Redis on the same host or
- * the local network, which is then never without work, and few enough for the processor's cache.
- * hiredis moves all that it could not write yet to the front of its buffer after each write(2), so
- * that the cost of a long one grows with its square. */
+/* No further command is sent while so much is unanswered. A Redis on the same host or the local
+ * network then always has work, and the processor's cache holds it all. hiredis moves what it could
+ * not write to the front of its buffer after each write(2): a long buffer costs its square. */
 #define WINDOW_BYTES 262144
 
 struct store {
     struct store_config config;
     struct redis_link *link;
     struct watch *watch;
-    char sha[SHA1_LEN + 1]; /* of the script; "" until Redis has said it */
-    size_t room;            /* bytes before a batch's arguments, enough for EVALSHA */
-    struct buf prefix;      /* scratch */
-    char trouble[320];      /* "" when Redis takes writes */
-    bool was_ready;         /* connected before */
+    struct command command;
+    char trouble[320]; /* "" when Redis takes writes */
+    bool was_ready;    /* connected before */
     struct store_batch *free_list;
     size_t free_count;
     size_t unanswered; /* bytes of the commands that Redis has */
-    struct store_batch *waiting,
-        **waiting_end; /* whose commands it does not have yet; first in, first out */
-    struct store_batch
-        *gathered;        /* the first batch of the command being gathered; the others hang on it */
-    struct event *gather; /* sends it when all requests of this turn have been read */
+    /* Batches whose commands Redis does not have yet; first in, first out. */
+    struct store_batch *waiting, **waiting_end;
+    struct store_batch *gathered; /* carries the command being gathered; the others hang on it */
+    struct event *gather;         /* sends it when all requests of this turn have been read */
 };
 
 /* ---- Batches ---- */
@@ -57,13 +52,13 @@ struct store_batch *store_batch(struct store *s)
         s->free_count--;
     } else {
         b = calloc(1, sizeof(*b));
-        if (b == NULL || !buf_reserve(&b->args, s->room)) {
+        if (b == NULL || !buf_reserve(&b->args, s->command.room)) {
             free(b);
             return NULL;
         }
         b->store = s;
     }
-    b->args.len = s->room;
+    b->args.len = s->command.room;
     b->count = 0;
     b->next = NULL;
     b->producer = (struct producer){0};
@@ -73,8 +68,7 @@ struct store_batch *store_batch(struct store *s)
 void store_discard(struct store_batch *b)
 {
     struct store *s = b->store;
-    bool keep = s->free_count < FREE_BATCHES_MAX && b->args.cap <= FREE_BATCH_BYTES_MAX;
-    if (!keep) {
+    if (s->free_count == FREE_BATCHES_MAX || b->args.cap > FREE_BATCH_BYTES_MAX) {
         buf_free(&b->args);
         free(b);
         return;
@@ -158,29 +152,14 @@ static void finish_unsent(struct store_batch *b)
     finish_failed(b, &f);
 }
 
-/* Redis ends an error from a script with where in the script it arose, which tells a client
- * nothing. */
 static void finish_refused(struct store_batch *b, const struct redis_reply *reply)
 {
     struct failure f;
-    struct span text = reply_span(reply);
-    const char *tail = memmem(text.p, text.n, " script: ", 9);
-    int n = (int)(tail != NULL ? tail - text.p : (ptrdiff_t)text.n);
+    struct span error = command_error(reply);
     failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch for stream %.100s: %.*s",
-                            b->store->config.stream, n, text.p);
+                            b->store->config.stream, (int)error.n, error.p);
     set_trouble(b->store, f.text);
     finish_failed(b, &f);
-}
-
-static bool is_outcome(const struct redis_reply *reply, const struct store_batch *b)
-{
-    if (reply_type(reply) != REPLY_ARRAY || reply_count(reply) != 2)
-        return false;
-    const struct redis_reply *fresh = reply_at(reply, 0);
-    const struct redis_reply *gap = reply_at(reply, 1);
-    return reply_type(fresh) == REPLY_INTEGER && reply_type(gap) == REPLY_INTEGER &&
-           reply_integer(fresh) >= 0 && reply_integer(fresh) <= (int64_t)b->records &&
-           reply_integer(gap) >= 0;
 }
 
 static bool send_command(struct store_batch *b, bool whole_script);
@@ -189,6 +168,8 @@ static void send_waiting(struct store *s);
 static void take_reply(const struct redis_reply *reply, struct store_batch *b)
 {
     struct failure f;
+    struct store_outcome o = {0};
+    size_t fresh;
     if (reply == NULL) {
         failure_set_unavailable(&f, STORED_UNKNOWN,
                                 "Redis went away before it confirmed, so the batch may be stored: "
@@ -199,10 +180,9 @@ static void take_reply(const struct redis_reply *reply, struct store_batch *b)
             finish_unsent(b);
     } else if (reply_type(reply) == REPLY_ERROR) {
         finish_refused(b, reply);
-    } else if (is_outcome(reply, b)) {
-        size_t fresh = (size_t)reply_integer(reply_at(reply, 0));
-        finish(b, &(struct store_outcome){.duplicates = b->records - fresh,
-                                          .gap = reply_integer(reply_at(reply, 1))});
+    } else if (command_read(reply, b->records, &fresh, &o.gap)) {
+        o.duplicates = b->records - fresh;
+        finish(b, &o);
     } else {
         redis_link_reset(b->store->link, "Redis answered the script with something else");
         failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
@@ -222,50 +202,14 @@ static void on_reply(const struct redis_reply *reply, void *arg)
 
 /* ---- Commands ---- */
 
-/* All of the command that stands before the records. */
-static void write_prefix(struct store *s, const struct store_batch *b, bool whole_script)
-{
-    struct buf *out = &s->prefix;
-    bool has_producer = b->producer.id[0] != '\0';
-    buf_clear(out);
-    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * b->records);
-    resp_arg_str(out, whole_script ? "EVAL" : "EVALSHA");
-    resp_arg_str(out, whole_script ? store_script : s->sha);
-    resp_arg_int(out, has_producer ? 2 : 1);
-    resp_arg_str(out, s->config.stream);
-    if (has_producer) {
-        char key[16 + PRODUCER_ID_LEN];
-        size_t stream_len = strlen(s->config.stream);
-        int n = snprintf(key, sizeof(key), ":producer:%s", b->producer.id);
-        buf_printf(out, "$%zu\r\n%s%s\r\n", stream_len + (size_t)n, s->config.stream, key);
-    }
-    resp_arg_int(out, b->producer.first);
-    resp_arg_int(out, b->producer.skip);
-    resp_arg_int(out, s->config.producer_ttl_ms / 1000);
-}
-
-/* The records stay in b->args, so that they can be sent once more with the whole script. */
 static bool send_command(struct store_batch *b, bool whole_script)
 {
     struct store *s = b->store;
-    struct buf *prefix = &s->prefix;
-    bool sent;
-    write_prefix(s, b, whole_script);
-    if (prefix->failed)
+    const struct command_records records = {&b->producer, b->records, &b->args};
+    if (!command_send(&s->command, &records, whole_script, on_reply, b))
         return false;
-    if (prefix->len <= s->room) {
-        char *command = b->args.data + s->room - prefix->len;
-        memcpy(command, prefix->data, prefix->len);
-        sent = redis_link_send(s->link, command, b->args.len - s->room + prefix->len, on_reply, b);
-    } else {
-        buf_add(prefix, b->args.data + s->room, b->args.len - s->room);
-        sent = !prefix->failed && redis_link_send(s->link, prefix->data, prefix->len, on_reply, b);
-        if (prefix->cap > FREE_BATCH_BYTES_MAX)
-            buf_free(prefix);
-    }
-    if (sent)
-        s->unanswered += b->args.len;
-    return sent;
+    s->unanswered += b->args.len;
+    return true;
 }
 
 /* Sends the command of the batch, now or when its turn comes. */
@@ -273,7 +217,7 @@ static bool submit(struct store_batch *b)
 {
     struct store *s = b->store;
     if (s->waiting == NULL && s->unanswered < WINDOW_BYTES)
-        return send_command(b, s->sha[0] == '\0');
+        return send_command(b, false);
     if (s->waiting == NULL)
         s->waiting_end = &s->waiting;
     b->next_listed = NULL;
@@ -293,7 +237,7 @@ static void send_waiting(struct store *s)
 {
     while (s->waiting != NULL && s->unanswered < WINDOW_BYTES) {
         struct store_batch *b = take_waiting(s);
-        if (!send_command(b, s->sha[0] == '\0'))
+        if (!send_command(b, false))
             finish_unsent(b);
     }
 }
@@ -355,10 +299,10 @@ static bool gather(struct store_batch *b)
         event_active(s->gather, EV_TIMEOUT, 0);
         return true;
     }
-    size_t n = b->args.len - s->room;
+    size_t n = b->args.len - s->command.room;
     if (!buf_reserve(&carrier->args, n))
         return false;
-    buf_add(&carrier->args, b->args.data + s->room, n);
+    buf_add(&carrier->args, b->args.data + s->command.room, n);
     carrier->records += b->records;
     b->next = carrier->next;
     carrier->next = b;
@@ -380,7 +324,7 @@ bool store_send(struct store_batch *b, store_done_cb *done, void *arg, struct fa
         return false;
     }
     /* One that compares sequence numbers needs a command of its own. */
-    bool small = b->producer.id[0] == '\0' && b->bytes <= s->room + GATHER_EACH_MAX;
+    bool small = b->producer.id[0] == '\0' && b->bytes <= s->command.room + GATHER_EACH_MAX;
     if (small ? !gather(b) : !submit(b)) {
         failure_set_unavailable(f, STORED_NOTHING, "logd is out of memory; try again later");
         return false;
@@ -397,26 +341,6 @@ void store_forget(struct store_batch *b)
 
 /* ---- The connection ---- */
 
-static void on_loaded(const struct redis_reply *reply, void *arg)
-{
-    struct store *s = arg;
-    if (reply == NULL || reply_type(reply) != REPLY_STRING || reply_span(reply).n != SHA1_LEN)
-        return; /* the whole script is sent each time */
-    memcpy(s->sha, reply_span(reply).p, SHA1_LEN);
-}
-
-static void load_script(struct store *s)
-{
-    struct buf *out = &s->prefix;
-    buf_clear(out);
-    resp_begin(out, 3);
-    resp_arg_str(out, "SCRIPT");
-    resp_arg_str(out, "LOAD");
-    resp_arg_str(out, store_script);
-    if (!out->failed)
-        (void)redis_link_send(s->link, out->data, out->len, on_loaded, s);
-}
-
 static void on_ready(void *arg)
 {
     struct store *s = arg;
@@ -425,7 +349,7 @@ static void on_ready(void *arg)
     s->was_ready = true;
     set_trouble(s, NULL);
     diag_info("connected to Redis at %s", s->config.url->shown);
-    load_script(s);
+    command_load(&s->command);
     watch_start(s->watch, s->link);
 }
 
@@ -465,8 +389,7 @@ struct store *store_new(struct event_base *base, const struct store_config *conf
     if (s == NULL)
         return NULL;
     s->config = *config;
-    /* The stream's name twice, the rest with the largest numbers. */
-    s->room = 2 * strlen(config->stream) + 320;
+    command_init(&s->command, config->stream, config->producer_ttl_ms);
     snprintf(s->trouble, sizeof(s->trouble), "Redis at %s is not connected yet",
              config->url->shown);
     s->watch = watch_new(base, config->stream, on_look, s);
@@ -482,6 +405,7 @@ struct store *store_new(struct event_base *base, const struct store_config *conf
                                      .backoff_max_ms = BACKOFF_MAX_MS,
                                  },
                                  &events, s);
+    s->command.link = s->link;
     if (s->link != NULL)
         return s;
     store_free(s);
@@ -506,6 +430,6 @@ void store_free(struct store *s)
         buf_free(&b->args);
         free(b);
     }
-    buf_free(&s->prefix);
+    command_free(&s->command);
     free(s);
 }

@@ -1,7 +1,7 @@
-/* store.h: batches of records go into Redis, each with one call of one script, a few at a time;
- * small ones without a producer share a call.
+/* store.h: batches of records go into Redis, each with one command, a few at a time. Small ones
+ * without a producer share a command. api.c sends them.
  *
- * It owns the connection to Redis and knows whether Redis takes writes. */
+ * The store owns the link to Redis, and knows whether Redis takes writes. */
 #ifndef LOGD_STORE_H
 #define LOGD_STORE_H
 
@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 #include "common/buf.h"
-#include "common/redis/link.h"
 #include "common/http/failure.h"
 #include "logd/producer.h"
 #include "logd/stats.h"
 
 struct event_base;
+struct redis_url;
 struct store;
 
 struct store_config {
@@ -31,8 +31,8 @@ struct store_batch;
 
 /* What became of a batch. */
 struct store_outcome {
-    const struct failure *failure; /* NULL: all records are in Redis, and Redis has confirmed it */
-    size_t duplicates;             /* how many of them were before */
+    const struct failure *failure; /* NULL: Redis has confirmed all records */
+    size_t duplicates;             /* how many of them it had before */
     int64_t gap;                   /* sequence numbers that never came */
 };
 
@@ -40,7 +40,7 @@ struct store_outcome {
  * returns. */
 typedef void store_done_cb(void *arg, const struct store_batch *b, const struct store_outcome *o);
 
-/* One request's records on their way. */
+/* The records of one request. */
 struct store_batch {
     struct buf args; /* room for the command, then INGEST_ARGS arguments a record */
     size_t count;    /* records in it */
@@ -53,13 +53,13 @@ struct store_batch {
     size_t bytes;   /* counted as in flight */
     size_t records; /* in the command that the batch carries: its own, and those gathered into it */
     struct store_batch *next;        /* gathered into the same command */
-    struct store_batch *next_listed; /* in the list of those that are free, or of those that wait */
+    struct store_batch *next_listed; /* in the list of the free, or of the waiting */
 };
 
 /* Starts connecting; never fails for lack of Redis. NULL: out of memory. */
 struct store *store_new(struct event_base *base, const struct store_config *config);
 
-/* NULL when Redis answers and takes writes as far as is known; else why not, valid until the next
+/* NULL when Redis answers and takes writes, as far as is known. Else why not, valid until the next
  * event. */
 const char *store_trouble(const struct store *s);
 
@@ -70,11 +70,11 @@ bool store_open(struct store *s, struct failure *f);
 struct store_batch *store_batch(struct store *s);
 void store_discard(struct store_batch *b);
 
-/* Sends the batch: taken when this returns true, and then `done` runs once; else *f is set and the
- * batch stays the caller's. */
+/* Sends the batch. True: it is taken, and `done` runs once. False: *f is set, and the batch stays
+ * the caller's. */
 bool store_send(struct store_batch *b, store_done_cb *done, void *arg, struct failure *f);
 
-/* The one who waits for a batch that was sent has gone: `done` will not run. */
+/* Nobody waits for a batch that was sent any more: `done` will not run. */
 void store_forget(struct store_batch *b);
 
 /* Closes; `done` runs for what is still in flight. */
