@@ -11,7 +11,7 @@ LIBDIR    ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR    ?= $(PREFIX)/share/man
 BUILD     ?= build
-CFLAGS    ?= -O2 -g
+CFLAGS    ?= $(if $(filter %debug,$(BUILD)),-O0 -g3,-O2 -g)
 JOBS      ?= $(shell getconf _NPROCESSORS_ONLN)
 VERSION   := 0.1.0# LOGCLIENT_VERSION in logclient.h says the same
 
@@ -23,20 +23,24 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes
        -Wold-style-definition -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 \
        $(if $(WERROR),-Werror)
 SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DLOGPIPE_VERSION='"$(VERSION)"' -I. -pthread -fPIC -fvisibility=hidden $(WARN) $(SANFLAGS)
-BASE_LDFLAGS = -pthread $(SANFLAGS)
+ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS)
+ALL_LDFLAGS = -pthread $(SANFLAGS) $(LDFLAGS)
 
-# Asked only inside recipes, so that `make deps` works before pkg-config is there.
+# pkg-config is asked only inside recipes, so that `make deps` works before it is there.
 pkg_cflags = $(shell $(PKG_CONFIG) --cflags libevent hiredis jansson 2>/dev/null)
-pkg_libs   = $(shell $(PKG_CONFIG) --libs $(1))
+pkg_libs   = $(if $(1),$(shell $(PKG_CONFIG) --libs $(1)))
+
+# The product sees all headers of the tree; an application, which the examples and most helpers of the tests are, sees one.
+PRODUCT     = $(CC) -I. -DLOGPIPE_VERSION='"$(VERSION)"' -fPIC -fvisibility=hidden $(ALL_CFLAGS) $(pkg_cflags)
+APPLICATION = $(CC) -Iliblogclient $(ALL_CFLAGS)
 
 # What the library takes from common/: records, and nothing that needs another library.
 RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c
 LIB_SRC    := $(filter-out liblogclient/logsend%.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
-COMMON_SRC := $(wildcard common/*.c common/*/*.c)
+SENDER_SRC := $(wildcard liblogclient/logsend*.c)
 LOGD_SRC   := $(wildcard logd/*.c)
 WORKER_SRC := $(wildcard worker/*.c)
-EXAMPLES   := $(patsubst examples/%.c,%,$(filter-out examples/service.c,$(wildcard examples/*.c)))
+EXAMPLES   := $(patsubst examples/%.c,%,$(filter-out examples/service%.c,$(wildcard examples/*.c)))
 UNIT       := $(patsubst tests/%.c,%,$(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 ifeq ($(SAN),thread)
 UNIT       := $(filter-out %/test_sink_crash,$(UNIT)) # it has one thread, and is slow
@@ -47,11 +51,12 @@ BENCH      := call load latency floor bare
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/logd $(BUILD)/logworker $(BUILD)/logsend
-LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a $(BUILD)/liblogclient.pc
+LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo check check-run test-programs unit e2e check-asan check-tsan check-interop chaos fuzz bench bench-pipeline \
-        install uninstall format lint clean examples
+.SECONDARY:
+.PHONY: all help deps demo debug check check-run test-programs unit e2e check-asan check-tsan check-interop chaos fuzz bench bench-pipeline \
+        install uninstall format lint hooks compile_commands.json clean examples FORCE
 
 # These call make again: with -j, two of them would build into the same directory at the same time.
 ifneq ($(filter demo check check-asan check-tsan check-interop chaos bench bench-pipeline,$(MAKECMDGOALS)),)
@@ -61,57 +66,89 @@ endif
 all: $(PROGRAMS) $(LIBS) examples ## build everything into build/
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9_.-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 deps: ## install what building and testing need (apt-get, through sudo when not root)
 	@sh .ci/deps
 
-# ---- compile and link ----
+debug: ## build everything and the tests into build/debug with -O0 -g3 (SAN=address,undefined or SAN=thread)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/debug all test-programs
 
-$(BUILD)/obj/%.o: %.c
+# ---- Compile and link ----
+
+# A stamp holds what was built with. It is written only when that changes: compilers and flags, and for links the list of all sources,
+# so that what a deleted file left behind is linked no more.
+$(BUILD)/compile.stamp: built_with = $(PRODUCT)
+$(BUILD)/link.stamp: built_with = $(CC) $(ALL_LDFLAGS) $(AR) $(LD) $(OBJCOPY) $(sort $(wildcard common/*.c common/*/*.c) $(LIB_SRC) $(SENDER_SRC) $(LOGD_SRC) $(WORKER_SRC))
+quoted = '$(subst ','\'',$(1))'
+
+$(BUILD)/%.stamp: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
+	@printf '%s\n' $(call quoted,$(built_with)) | cmp -s - $@ || printf '%s\n' $(call quoted,$(built_with)) >$@
 
-$(call obj,logd/main.c worker/config.c): Makefile # VERSION
+$(BUILD)/obj/%.o: %.c $(BUILD)/compile.stamp
+	@mkdir -p $(@D)
+	$(PRODUCT) -MMD -MP -c -o $@ $<
 
-$(BUILD)/logd: $(call obj,$(LOGD_SRC) $(COMMON_SRC))
-	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
+# These have crash points in them (common/crash.h): tests let the code die at each of them in turn.
+$(BUILD)/crash/%.o: %.c $(BUILD)/compile.stamp
+	@mkdir -p $(@D)
+	$(PRODUCT) -DCRASH_POINTS -MMD -MP -c -o $@ $<
 
-$(BUILD)/logworker: $(call obj,$(WORKER_SRC) $(COMMON_SRC))
-	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent hiredis jansson)
+define application_rule # the directory, more flags
+$(BUILD)/obj/$(1)/%.o: $(1)/%.c $(BUILD)/compile.stamp
+	@mkdir -p $$(@D)
+	$$(APPLICATION) $(2) -MMD -MP -c -o $$@ $$<
+endef
+$(eval $(call application_rule,examples,$$(pkg_cflags)))
+$(eval $(call application_rule,tests/bench,-I. $$(pkg_cflags)))
+$(eval $(call application_rule,tests/e2e))
 
-$(BUILD)/logsend: $(call obj,$(sort $(wildcard liblogclient/logsend*.c) $(LIB_SRC) common/options.c common/options-help.c common/diag.c))
-	$(CC) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call pkg_libs,libevent jansson)
+# One archive a directory, of all but its main(). The linker takes from it what is asked for.
+define archive_rule
+$(BUILD)/$(1)/$(2).a: $(patsubst %.c,$(BUILD)/$(1)/%.o,$(filter-out %/main.c %/logsend.c,$(wildcard $(2)/*.c $(2)/*/*.c))) $(BUILD)/link.stamp
+	rm -f $$@
+	$(AR) rcs $$@ $$(filter %.o,$$^)
+endef
+$(foreach kind,obj crash,$(foreach dir,common liblogclient logd worker,$(eval $(call archive_rule,$(kind),$(dir)))))
 
-$(BUILD)/liblogclient.so.1: $(call obj,$(LIB_SRC)) liblogclient/liblogclient.map
-	$(CC) -shared -Wl,-soname,liblogclient.so.1 -Wl,--version-script=liblogclient/liblogclient.map $(if $(SAN),,-Wl,-z,defs) \
-	    $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(call pkg_libs,libevent)
+define link # the packages of its libraries
+@mkdir -p $(@D)
+$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(call pkg_libs,$(1))
+endef
+# Beside the library, wherever the two lie.
+link_application = $(link) -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
+
+$(BUILD)/logd: $(call obj,$(LOGD_SRC)) $(BUILD)/obj/common.a $(BUILD)/link.stamp
+	$(call link,libevent hiredis jansson)
+
+$(BUILD)/logworker: $(call obj,$(WORKER_SRC)) $(BUILD)/obj/common.a $(BUILD)/link.stamp
+	$(call link,libevent hiredis jansson)
+
+$(BUILD)/logsend: $(call obj,$(SENDER_SRC) $(LIB_SRC)) $(BUILD)/obj/common.a $(BUILD)/link.stamp
+	$(call link,libevent jansson)
+
+$(BUILD)/liblogclient.so.1: $(call obj,$(LIB_SRC)) liblogclient/liblogclient.map $(BUILD)/link.stamp
+	$(call link,libevent) -shared -Wl,-soname,liblogclient.so.1 -Wl,--version-script=liblogclient/liblogclient.map $(if $(SAN),,-Wl,-z,defs)
 
 $(BUILD)/liblogclient.so: $(BUILD)/liblogclient.so.1
 	ln -sf $(<F) $@
 
 # One object whose hidden symbols are local, so that a static link exports no more than a shared one.
-$(BUILD)/liblogclient.a: $(call obj,$(LIB_SRC))
-	$(LD) -r -o $(BUILD)/obj/liblogclient-all.o $^
+$(BUILD)/liblogclient.a: $(call obj,$(LIB_SRC)) $(BUILD)/link.stamp
+	$(LD) -r -o $(BUILD)/obj/liblogclient-all.o $(filter %.o,$^)
 	$(OBJCOPY) --localize-hidden $(BUILD)/obj/liblogclient-all.o
 	rm -f $@
 	$(AR) rcs $@ $(BUILD)/obj/liblogclient-all.o
 
-$(BUILD)/liblogclient.pc: liblogclient/liblogclient.pc.in Makefile
-	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' $< > $@
+examples: $(EXAMPLES:%=$(BUILD)/examples/%)
 
-examples: $(addprefix $(BUILD)/examples/,$(EXAMPLES))
+$(EXAMPLES:%=$(BUILD)/examples/%): $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
+	$(call link_application,libevent jansson)
 
-# Examples see nothing but the public header.
-$(BUILD)/examples/%: examples/%.c $(wildcard examples/service.[ch]) liblogclient/logclient.h $(BUILD)/liblogclient.so
-	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) $(LDFLAGS) -o $@ \
-	    $< $(if $(filter minimal,$*),,$(wildcard examples/service.c)) \
-	    -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' $(call pkg_libs,libevent jansson)
+$(filter-out %/minimal,$(EXAMPLES:%=$(BUILD)/examples/%)): $(call obj,$(wildcard examples/service*.c))
 
-# ---- run ----
+# ---- Run ----
 
 demo: deps ## show the whole pipeline at work, with a private redis-server
 	@$(MAKE) --no-print-directory all
@@ -128,39 +165,23 @@ check-run:
 
 test-programs: $(addprefix $(BUILD)/tests/,$(UNIT) $(HELPERS))
 
-# A unit test links what it needs of its own directory and of common/, and nothing else: the linker takes it from archives.
-# Objects of the second kind have crash points in them (common/crash.h): tests let the code die at each of them in turn.
-UNIT_LIBS = $(if $(findstring /logd/,$@),$(1)/logd.a)$(if $(findstring /worker/,$@),$(1)/worker.a)$(if $(findstring /liblogclient/,$@),$(1)/liblogclient.a) $(1)/common.a
-ARCHIVES  = common liblogclient logd worker
-
-define archive
-$(BUILD)/$(1)/$(2).a: $(patsubst %.c,$(BUILD)/$(1)/%.o,$(filter-out %/main.c %/logsend.c,$(wildcard $(2)/*.c $(2)/*/*.c)))
-	rm -f $$@
-	$(AR) rcs $$@ $$^
+# A unit test links what it uses of its own directory and of common/, and nothing else.
+define unit_rule # obj or crash, the directory, tests
+$(3:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/$(1)/tests/%.o $(BUILD)/$(1)/tests/unit/filter.o $(BUILD)/$(1)/$(2).a $(BUILD)/$(1)/common.a $(BUILD)/link.stamp
+	$$(call link,libevent hiredis jansson cmocka)
 endef
-$(foreach kind,obj crash,$(foreach dir,$(ARCHIVES),$(eval $(call archive,$(kind),$(dir)))))
+$(foreach dir,common liblogclient logd worker,\
+    $(eval $(call unit_rule,obj,$(dir),$(filter-out %_crash,$(filter unit/$(dir)/%,$(UNIT)))))\
+    $(eval $(call unit_rule,crash,$(dir),$(filter %_crash,$(filter unit/$(dir)/%,$(UNIT))))))
 
-$(BUILD)/crash/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP -c -o $@ $<
+$(HELPERS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/e2e/%.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
+	$(call link_application)
 
-$(BUILD)/tests/unit/%_crash: tests/unit/%_crash.c $(ARCHIVES:%=$(BUILD)/crash/%.a)
-	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) -DCRASH_POINTS $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $< \
-	    $(call UNIT_LIBS,$(BUILD)/crash) $(call pkg_libs,libevent hiredis jansson cmocka)
+UNIT_ASKED = $(if $(T),$(foreach t,$(UNIT),$(if $(filter $(T) $(T:%=test_%),$(notdir $(t))),$(t))),$(UNIT))
 
-$(BUILD)/tests/unit/%: tests/unit/%.c $(ARCHIVES:%=$(BUILD)/obj/%.a)
-	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) -MMD -MP $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $< \
-	    $(call UNIT_LIBS,$(BUILD)/obj) $(call pkg_libs,libevent hiredis jansson cmocka)
-
-$(BUILD)/tests/%: tests/e2e/%.c liblogclient/logclient.h $(BUILD)/liblogclient.so
-	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -D_GNU_SOURCE -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) -o $@ $< \
-	    -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' -ldl
-
-unit: $(addprefix $(BUILD)/tests/,$(UNIT)) ## unit tests
-	@set -e; for t in $(abspath $^); do $$t; done
+unit: $(UNIT_ASKED:%=$(BUILD)/tests/%) ## unit tests (T=ring or T='ring%': those of this name; CASE='*wrap*': these cases of them)
+	$(if $^,,$(error no unit test is named $(T)))
+	@set -e; for t in $(abspath $^); do UNIT_CASE=$(call quoted,$(CASE)) $$t; done
 
 e2e: all $(addprefix $(BUILD)/tests/,$(HELPERS)) ## end-to-end tests against the real programs
 	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
@@ -190,17 +211,14 @@ fuzz: ## compare logd's two JSON readers with libFuzzer (needs clang; FUZZ_SECON
 	    tests/fuzz/fuzz_quick.c $(FUZZ_SRC) $(call pkg_libs,jansson)
 	$(BUILD)/fuzz/quick -max_total_time=$(FUZZ_SECONDS) -max_len=400 -dict=tests/fuzz/quick.dict $(BUILD)/fuzz/corpus
 
-# ---- measure ----
+# ---- Measure ----
 
-# call, load and latency see nothing but the public header; floor shares logd's script.
-$(BUILD)/bench/%: tests/bench/%.c tests/bench/util.c tests/bench/util.h logd/script.h liblogclient/logclient.h $(BUILD)/liblogclient.so
-	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -D_GNU_SOURCE -I. -Iliblogclient -pthread $(WARN) $(SANFLAGS) $(CFLAGS) $(CPPFLAGS) $(pkg_cflags) $(LDFLAGS) -o $@ \
-	    $(filter %.c,$^) -Wl,--as-needed -L$(BUILD) -llogclient -Wl,-rpath,'$$ORIGIN/..' $(call pkg_libs,libevent hiredis jansson)
+$(BENCH:%=$(BUILD)/bench/%): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/obj/tests/bench/util.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
+	$(call link_application,libevent hiredis jansson)
 
-$(BUILD)/bench/anonymous.so: tests/bench/anonymous.c
+$(BUILD)/bench/anonymous.so: tests/bench/anonymous.c $(BUILD)/compile.stamp
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -D_GNU_SOURCE -fPIC -shared $(WARN) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) -o $@ $<
+	$(APPLICATION) -fPIC -shared $(ALL_LDFLAGS) -o $@ $<
 
 bench_needs = $(PROGRAMS) $(BUILD)/liblogclient.so $(addprefix $(BUILD)/bench/,$(BENCH) anonymous.so)
 bench_run   = LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/bench.py --out $(BUILD)/bench/results $(BENCH_ARGS)
@@ -214,7 +232,7 @@ bench-pipeline: deps ## 1,000,000 records from 4 threads through the whole pipel
 	@$(MAKE) --no-print-directory $(bench_needs)
 	@$(bench_run) --rounds 1 --no-plots pipeline
 
-# ---- install ----
+# ---- Install ----
 
 MAN1 = $(wildcard liblogclient/*.1)
 MAN3 = $(wildcard liblogclient/*.3)
@@ -240,9 +258,10 @@ uninstall: ## remove what install put there
 	    $(DESTDIR)$(INCLUDEDIR)/logclient.h $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN1))) \
 	    $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(MAN3))) $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(MAN8)))
 
-# ---- keep ----
+# ---- Keep ----
 
 C_FILES = $(wildcard common/*.[ch] common/*/*.[ch] liblogclient/*.[ch] logd/*.[ch] worker/*.[ch] examples/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch])
+APPLICATION_C = $(filter examples/% tests/e2e/% tests/bench/%,$(filter %.c,$(C_FILES)))
 
 format: ## lay the sources out with clang-format
 	clang-format -i $(C_FILES)
@@ -251,7 +270,21 @@ lint: ## check the layout, and run cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. $(filter %.c,$(C_FILES))
 
-clean: ## remove build/
-	rm -rf $(BUILD)
+hooks: ## let git lay out the C files of each commit
+	@hook=$$(git rev-parse --git-path hooks)/pre-commit; if [ -e "$$hook" ] && ! cmp -s .ci/pre-commit "$$hook"; then \
+	    echo "$$hook is there already: add a call of .ci/pre-commit to it, or remove it" >&2; exit 1; fi; \
+	    mkdir -p "$$(dirname "$$hook")" && install -m 755 .ci/pre-commit "$$hook" && echo "installed $$hook"
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+json    = $(subst ",\",$(subst \,\\,$(1)))
+entries = printf '  {"directory": "%s", "file": "%s", "command": "%s -c %s"},\n' $(foreach f,$(2),$(call quoted,$(CURDIR)) $(f) $(call quoted,$(call json,$(1))) $(f))
+
+compile_commands.json: ## tell clangd and its kin how each file is compiled
+	@{ echo '['; { $(call entries,$(PRODUCT),$(filter-out $(APPLICATION_C) %_crash.c,$(filter %.c,$(C_FILES)))); \
+	    $(call entries,$(PRODUCT) -DCRASH_POINTS,$(filter %_crash.c,$(C_FILES))); \
+	    $(call entries,$(APPLICATION),$(filter tests/e2e/%,$(APPLICATION_C))); \
+	    $(call entries,$(APPLICATION) -I. $(pkg_cflags),$(filter-out tests/e2e/%,$(APPLICATION_C))); } | sed '$$s/,$$//'; echo ']'; } >$@
+
+clean: ## remove what make made
+	rm -rf $(BUILD) compile_commands.json
+
+-include $(shell find $(BUILD)/obj $(BUILD)/crash -name '*.d' 2>/dev/null)
