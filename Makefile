@@ -266,8 +266,10 @@ APPLICATION_C = $(filter examples/% tests/e2e/% tests/bench/%,$(filter %.c,$(C_F
 format: ## lay the sources out with clang-format
 	clang-format -i $(C_FILES)
 
-lint: ## check the layout, and run cppcheck
+lint: ## check the layout and the rules of the house (tests/lint), and run cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
+	-$(PYTHON) tests/lint/house.py
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/lint
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. $(filter %.c,$(C_FILES))
 
 hooks: ## let git lay out the C files of each commit
