@@ -79,7 +79,7 @@ void store_discard(struct store_batch *b)
     s->free_count++;
 }
 
-/* ---- Outcomes ---- */
+/* ---- Whether writes are taken ---- */
 
 /* NULL: writes are taken. */
 static void set_trouble(struct store *s, const char *trouble)
@@ -106,6 +106,8 @@ static void on_look(const char *error, void *arg)
     snprintf(text, sizeof(text), "Redis refuses writes: %s", error);
     set_trouble(s, text);
 }
+
+/* ---- Outcomes ---- */
 
 static void count_outcome(struct logd_stats *stats, const struct store_batch *b,
                           const struct store_outcome *o)
@@ -162,45 +164,9 @@ static void finish_refused(struct store_batch *b, const struct redis_reply *repl
     finish_failed(b, &f);
 }
 
-static bool send_command(struct store_batch *b, bool whole_script);
-static void send_waiting(struct store *s);
-
-static void take_reply(const struct redis_reply *reply, struct store_batch *b)
-{
-    struct failure f;
-    struct store_outcome o = {0};
-    size_t fresh;
-    if (reply == NULL) {
-        failure_set_unavailable(&f, STORED_UNKNOWN,
-                                "Redis went away before it confirmed, so the batch may be stored: "
-                                "send it again only as an idempotent producer (Log-Producer)");
-        finish_failed(b, &f);
-    } else if (reply_is_error(reply, "NOSCRIPT")) {
-        if (!send_command(b, true))
-            finish_unsent(b);
-    } else if (reply_type(reply) == REPLY_ERROR) {
-        finish_refused(b, reply);
-    } else if (command_read(reply, b->records, &fresh, &o.gap)) {
-        o.duplicates = b->records - fresh;
-        finish(b, &o);
-    } else {
-        redis_link_reset(b->store->link, "Redis answered the script with something else");
-        failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
-        finish_failed(b, &f);
-    }
-}
-
-static void on_reply(const struct redis_reply *reply, void *arg)
-{
-    struct store_batch *b = arg;
-    struct store *s = b->store;
-    s->unanswered -= b->args.len;
-    take_reply(reply, b);
-    if (reply != NULL)
-        send_waiting(s);
-}
-
 /* ---- Commands ---- */
+
+static void on_reply(const struct redis_reply *reply, void *arg);
 
 static bool send_command(struct store_batch *b, bool whole_script)
 {
@@ -248,27 +214,39 @@ static void fail_waiting(struct store *s)
         finish_unsent(take_waiting(s));
 }
 
-static void set_full(const struct store *s, struct failure *f)
+static void take_reply(const struct redis_reply *reply, struct store_batch *b)
 {
-    failure_set_unavailable(f, STORED_NOTHING,
-                            "too much is on its way to Redis (--max-in-flight %zu bytes); try "
-                            "again later",
-                            s->config.max_in_flight);
+    struct failure f;
+    struct store_outcome o = {0};
+    size_t fresh;
+    if (reply == NULL) {
+        failure_set_unavailable(&f, STORED_UNKNOWN,
+                                "Redis went away before it confirmed, so the batch may be stored: "
+                                "send it again only as an idempotent producer (Log-Producer)");
+        finish_failed(b, &f);
+    } else if (reply_is_error(reply, "NOSCRIPT")) {
+        if (!send_command(b, true))
+            finish_unsent(b);
+    } else if (reply_type(reply) == REPLY_ERROR) {
+        finish_refused(b, reply);
+    } else if (command_read(reply, b->records, &fresh, &o.gap)) {
+        o.duplicates = b->records - fresh;
+        finish(b, &o);
+    } else {
+        redis_link_reset(b->store->link, "Redis answered the script with something else");
+        failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
+        finish_failed(b, &f);
+    }
 }
 
-bool store_open(struct store *s, struct failure *f)
+static void on_reply(const struct redis_reply *reply, void *arg)
 {
-    if (!redis_link_ready(s->link)) {
-        failure_set_unavailable(f, STORED_NOTHING, "%s; try again later",
-                                s->trouble[0] != '\0' ? s->trouble
-                                                      : "the connection to Redis has just broken");
-        return false;
-    }
-    if (s->config.stats->in_flight_bytes >= s->config.max_in_flight) {
-        set_full(s, f);
-        return false;
-    }
-    return true;
+    struct store_batch *b = arg;
+    struct store *s = b->store;
+    s->unanswered -= b->args.len;
+    take_reply(reply, b);
+    if (reply != NULL)
+        send_waiting(s);
 }
 
 /* ---- Gathering ---- */
@@ -306,6 +284,31 @@ static bool gather(struct store_batch *b)
     carrier->records += b->records;
     b->next = carrier->next;
     carrier->next = b;
+    return true;
+}
+
+/* ---- Taking batches ---- */
+
+static void set_full(const struct store *s, struct failure *f)
+{
+    failure_set_unavailable(f, STORED_NOTHING,
+                            "too much is on its way to Redis (--max-in-flight %zu bytes); try "
+                            "again later",
+                            s->config.max_in_flight);
+}
+
+bool store_open(struct store *s, struct failure *f)
+{
+    if (!redis_link_ready(s->link)) {
+        failure_set_unavailable(f, STORED_NOTHING, "%s; try again later",
+                                s->trouble[0] != '\0' ? s->trouble
+                                                      : "the connection to Redis has just broken");
+        return false;
+    }
+    if (s->config.stats->in_flight_bytes >= s->config.max_in_flight) {
+        set_full(s, f);
+        return false;
+    }
     return true;
 }
 

@@ -164,13 +164,8 @@ static inline bool send_words(struct world *w, const char *command, redis_reply_
     snprintf(copy, sizeof(copy), "%s", command);
     for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " "))
         words[count++] = word;
-    buf_clear(&w->command);
-    resp_begin(&w->command, count);
-    for (size_t i = 0; i < count; i++)
-        resp_arg_str(&w->command, words[i]);
-    assert_false(w->command.failed);
     w->sending = true;
-    sent = redis_link_send(w->link, w->command.data, w->command.len, cb, arg);
+    sent = redis_link_send_words(w->link, words, count, cb, arg);
     w->sending = false;
     return sent;
 }

@@ -28,10 +28,26 @@ static void test_resp(void **state)
     buf_free(&out);
 }
 
+static void test_words_make_a_command(void **state)
+{
+    struct buf out = {0};
+    (void)state;
+    resp_command(&out, RESP_WORDS("XLEN", "a b"));
+    resp_command(&out, RESP_WORDS("PING"));
+    resp_begin(&out, 3);
+    resp_words(&out, RESP_WORDS("COUNT", ""));
+    resp_arg_int(&out, 1);
+    assert_true(span_is((struct span){out.data, out.len},
+                        "*2\r\n$4\r\nXLEN\r\n$3\r\na b\r\n*1\r\n$4\r\nPING\r\n"
+                        "*3\r\n$5\r\nCOUNT\r\n$0\r\n\r\n$1\r\n1\r\n"));
+    buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resp),
+        cmocka_unit_test(test_words_make_a_command),
     };
     return cmocka_run_group_tests_name("common/redis/resp", tests, NULL, NULL);
 }
