@@ -1,3 +1,4 @@
+/* producer.c: reads the headers of an idempotent producer. */
 #include "logd/producer.h"
 
 static bool is_id(const char *s)

@@ -1,4 +1,5 @@
-/* producer.h: the headers of an idempotent producer (doc/protocol.md, section 2.2). */
+/* producer.h: the headers of an idempotent producer (doc/protocol.md, section 2.2). api.c reads
+ * them, the store passes them on. */
 #ifndef LOGD_PRODUCER_H
 #define LOGD_PRODUCER_H
 

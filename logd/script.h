@@ -1,4 +1,4 @@
-/* script.h: the Redis script that stores a batch; the benchmarks run it too. */
+/* script.h: the Redis script that stores a batch. command.c calls it, and so does tests/bench. */
 #ifndef LOGD_SCRIPT_H
 #define LOGD_SCRIPT_H
 
@@ -6,10 +6,10 @@
  * skip, seconds to live, then five arguments a record. Returns how many records were new, and the
  * gap.
  *
- * Redis decides about memory, replicas and disk errors at the first write of a script, so that the
- * records are written all or not at all; when all were there before, nothing is needed that could
- * be refused for lack of memory. What it cannot decide so is whether the account may run each
- * command: so the SET that follows the records is first tried in a form that changes nothing. */
+ * Redis looks at memory, replicas and disk errors at the first write of a script, and then lets the
+ * rest pass. So the records are written all or not at all. When all were there before, nothing
+ * needs memory. Redis looks at the account's rights at each command. So the SET that follows the
+ * records is first tried in a form that changes nothing. */
 static const char store_script[] =
     "local n = (#ARGV - 3) / 5\n"
     "local first = tonumber(ARGV[1])\n"

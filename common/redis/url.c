@@ -1,4 +1,4 @@
-/* url.c: reads a Redis URL. Every message passes fail(), which shows the URL without its
+/* url.c: reads a Redis URL. Every message about it comes from fail(), which never shows the
  * password. */
 #include "common/redis/url.h"
 

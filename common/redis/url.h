@@ -1,4 +1,4 @@
-/* url.h: where Redis is.
+/* url.h: where Redis is. Both daemons read their option --redis with it.
  *
  * redis://[USER:PASSWORD@]HOST[:PORT][/DB], or unix://[USER:PASSWORD@]/PATH[?db=N]. An IPv6 address
  * stands in brackets; the user may be empty (redis://:PASSWORD@HOST). User, password and path may

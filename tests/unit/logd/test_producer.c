@@ -1,4 +1,4 @@
-/* The headers of an idempotent producer. */
+/* test_producer.c: the headers of an idempotent producer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

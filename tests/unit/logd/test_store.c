@@ -1,4 +1,5 @@
-/* Batches on their way into a private Redis: what each of them is told, and what is counted. */
+/* test_store.c: batches on their way into a private Redis: what each of them is told, and what is
+ * counted. */
 #include "tests/unit/common/redis/redis-world.h"
 
 #include "common/timestamp.h"

@@ -1,4 +1,4 @@
-/* Earlier connections of the same consumer are closed, and no others. */
+/* test_fence.c: earlier connections of the same consumer are closed, and no others. */
 #include "tests/unit/common/redis/redis-world.h"
 
 #include "worker/fence.h"

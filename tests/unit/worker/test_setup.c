@@ -1,4 +1,4 @@
-/* The stream, its group and its lineage are made where they are missing. */
+/* test_setup.c: the stream, its group and its lineage are made where they are missing. */
 #include "tests/unit/common/redis/redis-world.h"
 
 #include "worker/setup.h"

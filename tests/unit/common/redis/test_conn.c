@@ -1,4 +1,4 @@
-/* Setting a connection up: refusals, passwords, and servers that misbehave. */
+/* test_conn.c: setting a connection up: refusals, passwords, and servers that misbehave. */
 #include "tests/unit/common/redis/redis-world.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-/* The names of a stream's keys, as doc/protocol.md has them. */
+/* test_keys.c: the names of a stream's keys, as doc/protocol.md has them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

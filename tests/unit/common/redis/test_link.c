@@ -1,5 +1,8 @@
-/* The link against a private redis-server: commands, the end of connections, reset and free. */
+/* test_link.c: the link against a private redis-server: commands, the end of connections, reset and
+ * free. */
 #include "tests/unit/common/redis/redis-world.h"
+
+#include "common/diag.h"
 
 /* ---- Commands and replies ---- */
 
@@ -143,6 +146,34 @@ static void test_timeout_is_of_the_oldest(void **state)
         run_until(w, &w->replies, i);
     }
     assert_int_equal(w->down, 0);
+}
+
+static void test_changes_of_state_are_printed(void **state)
+{
+    static const char *const expected[] = {"waiting -> connecting", "connecting -> setup",
+                                           "setup -> ready", "ready -> broken",
+                                           "broken -> waiting"};
+    struct world *w = *state;
+    FILE *out = tmpfile();
+    int saved = dup(STDERR_FILENO);
+    char line[128], want[128];
+    assert_non_null(out);
+    diag_set_level(DIAG_DEBUG);
+    dup2(fileno(out), STDERR_FILENO);
+    open_ready(w);
+    redis_link_reset(w->link, "the test wants it");
+    run_until(w, &w->down, 1);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    diag_set_level(DIAG_INFO);
+    rewind(out);
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        snprintf(want, sizeof(want), "log: debug: redis test: %s\n", expected[i]);
+        assert_non_null(fgets(line, sizeof(line), out));
+        assert_string_equal(line, want);
+    }
+    assert_null(fgets(line, sizeof(line), out));
+    fclose(out);
 }
 
 /* ---- Reset and free, from everywhere ---- */
@@ -307,6 +338,7 @@ int main(void)
         WITH_SERVER(test_kill_and_restart),
         WITH_SERVER(test_stopped_server),
         WITH_SERVER(test_timeout_is_of_the_oldest),
+        WITH_SERVER(test_changes_of_state_are_printed),
         WITH_SERVER(test_reset),
         WITH_SERVER(test_reset_in_reply),
         WITH_SERVER(test_reset_elsewhere),

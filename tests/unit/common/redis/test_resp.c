@@ -1,4 +1,4 @@
-/* RESP commands. */
+/* test_resp.c: commands in RESP2, byte for byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

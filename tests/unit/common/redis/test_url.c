@@ -1,3 +1,4 @@
+/* test_url.c: Redis URLs that are read, and that are refused without telling the password. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
