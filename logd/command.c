@@ -32,34 +32,35 @@ void command_load(struct command *c)
 }
 
 /* All of the command that stands before the records. */
-static void write_prefix(struct command *c, const struct command_records *r, bool whole_script)
+static void write_prefix(struct command *c, const struct producer *p, size_t count,
+                         bool whole_script)
 {
     struct buf *out = &c->prefix;
-    bool has_producer = r->producer->id[0] != '\0';
+    bool has_producer = p->id[0] != '\0';
     buf_clear(out);
-    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * r->count);
+    resp_begin(out, (has_producer ? 8U : 7U) + INGEST_ARGS * count);
     resp_words(out,
                RESP_WORDS(whole_script ? "EVAL" : "EVALSHA", whole_script ? store_script : c->sha,
                           has_producer ? "2" : "1", c->stream));
     if (has_producer) {
         buf_clear(&c->key);
-        key_add_producer(&c->key, c->stream, r->producer->id);
+        key_add_producer(&c->key, c->stream, p->id);
         resp_arg(out, c->key.data, c->key.len);
         out->failed |= c->key.failed;
     }
-    resp_arg_int(out, r->producer->first);
-    resp_arg_int(out, r->producer->skip);
+    resp_arg_int(out, p->first);
+    resp_arg_int(out, p->skip);
     resp_arg_int(out, c->producer_ttl_ms / 1000);
 }
 
-bool command_send(struct command *c, const struct command_records *r, bool whole_script,
-                  redis_reply_cb *cb, void *arg)
+bool command_send(struct command *c, const struct producer *p, size_t count, struct buf *args,
+                  bool whole_script, redis_reply_cb *cb, void *arg)
 {
     struct buf *prefix = &c->prefix;
-    char *records = r->args->data + c->room;
-    size_t n = r->args->len - c->room;
+    char *records = args->data + c->room;
+    size_t n = args->len - c->room;
     bool sent;
-    write_prefix(c, r, whole_script || c->sha[0] == '\0');
+    write_prefix(c, p, count, whole_script || c->sha[0] == '\0');
     if (prefix->failed)
         return false;
     if (prefix->len <= c->room) {

@@ -23,22 +23,16 @@ struct command {
     struct buf prefix, key;        /* scratch */
 };
 
-/* The records of one command. */
-struct command_records {
-    const struct producer *producer; /* id "": none */
-    size_t count;
-    struct buf *args; /* `room` bytes to be filled, then INGEST_ARGS arguments a record */
-};
-
 void command_init(struct command *c, const char *stream, int64_t producer_ttl_ms);
 
 /* Gives Redis the script. Until it has answered, each command carries the whole of it. */
 void command_load(struct command *c);
 
-/* False: not sent. The records stay as they are, so that they can be sent once more with the whole
- * script, when Redis has answered NOSCRIPT. */
-bool command_send(struct command *c, const struct command_records *r, bool whole_script,
-                  redis_reply_cb *cb, void *arg);
+/* Sends `count` records: `args` holds `room` bytes to be filled, then INGEST_ARGS arguments a
+ * record. False: not sent. The records stay as they are, so that they can be sent once more with
+ * the whole script, when Redis has answered NOSCRIPT. */
+bool command_send(struct command *c, const struct producer *p, size_t count, struct buf *args,
+                  bool whole_script, redis_reply_cb *cb, void *arg);
 
 /* Reads the reply: how many of `count` records were new, and how many sequence numbers never came.
  * False when the script can't have said that. */

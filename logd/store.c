@@ -142,16 +142,16 @@ static void finish(struct store_batch *b, const struct store_outcome *o)
     }
 }
 
-static void finish_failed(struct store_batch *b, const struct failure *f)
+static void finish_failed(struct store_batch *b, enum failure_stored stored, const char *text)
 {
-    finish(b, &(struct store_outcome){.failure = f});
+    struct failure f;
+    failure_set_unavailable(&f, stored, "%s", text);
+    finish(b, &(struct store_outcome){.failure = &f});
 }
 
 static void finish_unsent(struct store_batch *b)
 {
-    struct failure f;
-    failure_set_unavailable(&f, STORED_NOTHING, "Redis went away: send the batch again");
-    finish_failed(b, &f);
+    finish_failed(b, STORED_NOTHING, "Redis went away: send the batch again");
 }
 
 static void finish_refused(struct store_batch *b, const struct redis_reply *reply)
@@ -161,7 +161,7 @@ static void finish_refused(struct store_batch *b, const struct redis_reply *repl
     failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch for stream %.100s: %.*s",
                             b->store->config.stream, (int)error.n, error.p);
     set_trouble(b->store, f.text);
-    finish_failed(b, &f);
+    finish(b, &(struct store_outcome){.failure = &f});
 }
 
 /* ---- Commands ---- */
@@ -171,8 +171,7 @@ static void on_reply(const struct redis_reply *reply, void *arg);
 static bool send_command(struct store_batch *b, bool whole_script)
 {
     struct store *s = b->store;
-    const struct command_records records = {&b->producer, b->records, &b->args};
-    if (!command_send(&s->command, &records, whole_script, on_reply, b))
+    if (!command_send(&s->command, &b->producer, b->records, &b->args, whole_script, on_reply, b))
         return false;
     s->unanswered += b->args.len;
     return true;
@@ -216,14 +215,12 @@ static void fail_waiting(struct store *s)
 
 static void take_reply(const struct redis_reply *reply, struct store_batch *b)
 {
-    struct failure f;
     struct store_outcome o = {0};
     size_t fresh;
     if (reply == NULL) {
-        failure_set_unavailable(&f, STORED_UNKNOWN,
-                                "Redis went away before it confirmed, so the batch may be stored: "
-                                "send it again only as an idempotent producer (Log-Producer)");
-        finish_failed(b, &f);
+        finish_failed(b, STORED_UNKNOWN,
+                      "Redis went away before it confirmed, so the batch may be stored: send it "
+                      "again only as an idempotent producer (Log-Producer)");
     } else if (reply_is_error(reply, "NOSCRIPT")) {
         if (!send_command(b, true))
             finish_unsent(b);
@@ -234,8 +231,7 @@ static void take_reply(const struct redis_reply *reply, struct store_batch *b)
         finish(b, &o);
     } else {
         redis_link_reset(b->store->link, "Redis answered the script with something else");
-        failure_set_unavailable(&f, STORED_UNKNOWN, "Redis answered with something unexpected");
-        finish_failed(b, &f);
+        finish_failed(b, STORED_UNKNOWN, "Redis answered with something unexpected");
     }
 }
 

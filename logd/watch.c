@@ -64,8 +64,8 @@ struct watch *watch_new(struct event_base *base, const char *stream, watch_cb *c
 void watch_start(struct watch *w, struct redis_link *link)
 {
     w->link = link;
-    (void)settings_check_eviction(link);
-    (void)settings_check_append(link);
+    (void)settings_check(link, SETTINGS_EVICTION);
+    (void)settings_check(link, SETTINGS_APPEND);
     look(-1, 0, w);
     timer_set(w->timer, LOOK_MS);
 }

@@ -32,7 +32,7 @@ bool setup_send(struct redis_link *link, const struct config *config, redis_repl
 {
     char token[STATE_TOKEN_LEN + 1];
     make_token(token);
-    return settings_check_eviction(link) &&
+    return settings_check(link, SETTINGS_EVICTION) &&
            redis_link_send_words(link,
                                  RESP_WORDS("EVAL", script, "2", config->stream,
                                             config->lineage_key, config->group, token),

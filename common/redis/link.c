@@ -121,7 +121,8 @@ static void leave_callback(struct redis_link *link)
     free(link);
 }
 
-/* The timer of the old state is replaced by one of `ms`, by none, or runs on. */
+/* The one place where the state changes. The timer of the old state is replaced by one of `ms`, or
+ * by none, or runs on. */
 static void set_state(struct redis_link *link, enum link_state state, int64_t ms)
 {
     diag_debug("redis %s: %s -> %s", link->config.name, state_names[link->state],
@@ -210,9 +211,8 @@ static void become_ready(struct redis_link *link)
  * serves an account whose ACL does not allow PING. */
 static bool answers_ping(const struct redis_reply *reply)
 {
-    struct span text = reply_span(reply);
     return reply_is_error(reply, "NOPERM") ||
-           (reply_type(reply) == REPLY_STATUS && text.n == 4 && memcmp(text.p, "PONG", 4) == 0);
+           (reply_type(reply) == REPLY_STATUS && span_is(reply_span(reply), "PONG"));
 }
 
 static void on_setup_reply(struct redis_link *link, const struct redis_reply *reply)
@@ -308,14 +308,13 @@ static void start_attempt(struct redis_link *link)
 /* Runs once in reply_timeout_ms at most, and not for each command. */
 static void watch_oldest(struct redis_link *link)
 {
-    int64_t left, since;
     link->timer_set = false;
     if (link->count == 0)
         return;
-    since = link->queue[link->first].sent_ms;
+    int64_t since = link->queue[link->first].sent_ms;
     if (redis_conn_read_ms(link->conn) > since)
         since = redis_conn_read_ms(link->conn);
-    left = since + link->config.reply_timeout_ms - monotonic_now_ms();
+    int64_t left = since + link->config.reply_timeout_ms - monotonic_now_ms();
     if (left <= 0) {
         give_up(link, "no reply within %" PRId64 " ms", link->config.reply_timeout_ms);
         return;

@@ -14,21 +14,14 @@ static struct span value_of(const struct redis_reply *reply, const char *name)
     return (struct span){0};
 }
 
-static void on_memory(const struct redis_reply *reply, void *arg)
+static void on_settings(const struct redis_reply *reply, void *arg)
 {
-    static struct diag_limit limit;
-    (void)arg;
+    static struct diag_limit evicts, off, every_second;
     struct span max = value_of(reply, "maxmemory"), policy = value_of(reply, "maxmemory-policy");
-    if (max.n > 0 && !span_is(max, "0") && policy.n > 0 && !span_is(policy, "noeviction"))
-        diag_warn_limited(
-            &limit, "Redis may evict the whole stream when memory is used up: set maxmemory-policy "
-                    "to noeviction");
-}
-
-static void on_append(const struct redis_reply *reply, void *arg)
-{
-    static struct diag_limit off, every_second;
     (void)arg;
+    if (max.n > 0 && !span_is(max, "0") && policy.n > 0 && !span_is(policy, "noeviction"))
+        diag_warn_limited(&evicts, "Redis may evict the whole stream when memory is used up: set "
+                                   "maxmemory-policy to noeviction");
     if (span_is(value_of(reply, "appendonly"), "no"))
         diag_warn_limited(&off, "Redis runs with appendonly no: records are lost when redis-server "
                                 "dies; set appendonly to yes");
@@ -40,12 +33,7 @@ static void on_append(const struct redis_reply *reply, void *arg)
                           "only the death of the process matters");
 }
 
-bool settings_check_eviction(struct redis_link *link)
+bool settings_check(struct redis_link *link, const char *pattern)
 {
-    return redis_link_send_words(link, RESP_WORDS("CONFIG", "GET", "maxmemory*"), on_memory, NULL);
-}
-
-bool settings_check_append(struct redis_link *link)
-{
-    return redis_link_send_words(link, RESP_WORDS("CONFIG", "GET", "append*"), on_append, NULL);
+    return redis_link_send_words(link, RESP_WORDS("CONFIG", "GET", pattern), on_settings, NULL);
 }
