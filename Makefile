@@ -35,7 +35,7 @@ PRODUCT     = $(CC) -I. -DLOGPIPE_VERSION='"$(VERSION)"' -fPIC -fvisibility=hidd
 APPLICATION = $(CC) -Iliblogclient $(ALL_CFLAGS)
 
 # What the library takes from common/: records, and nothing that needs another library.
-RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c
+RECORD_SRC := common/buf.c common/level.c common/timestamp.c common/utf8.c common/jsontext.c common/record.c common/option.c
 LIB_SRC    := $(filter-out liblogclient/logsend%.c,$(wildcard liblogclient/*.c)) $(RECORD_SRC)
 SENDER_SRC := $(wildcard liblogclient/logsend*.c)
 LOGD_SRC   := $(wildcard logd/*.c)

@@ -1,5 +1,5 @@
-/* options-help.c: the option table as --help and as troff. */
-#include "common/options-internal.h"
+/* options-help.c: prints a table of options for --help and for the man page. */
+#include "common/options-help.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,11 +42,6 @@ static void wrap(const char *text, int *column)
     }
 }
 
-static const char *metavar(const struct option_spec *spec)
-{
-    return spec->metavar != NULL ? spec->metavar : "VALUE";
-}
-
 static void print_form(const struct option_spec *spec)
 {
     printf("  ");
@@ -55,7 +50,7 @@ static void print_form(const struct option_spec *spec)
     if (spec->type == OPTION_BOOL)
         printf("--%s, --no-%s\n", spec->name, spec->name);
     else
-        printf("--%s=%s%s\n", spec->name, metavar(spec),
+        printf("--%s=%s%s\n", spec->name, option_metavar(spec),
                spec->type == OPTION_LIST ? " (may be repeated)" : "");
 }
 
@@ -65,7 +60,7 @@ static void print_option(const struct options_program *prog, const struct option
     int column = 0;
     print_form(spec);
     wrap(spec->help, &column);
-    options_env_name(name, sizeof(name), prog, spec);
+    option_env_name(name, sizeof(name), prog->name, spec->name);
     if (spec->default_text != NULL)
         snprintf(text, sizeof(text), "[default: %s; environment: %s]",
                  spec->default_text[0] != '\0' ? spec->default_text : "\"\"", name);
@@ -116,7 +111,7 @@ static void man_form(const struct option_spec *spec)
         return;
     }
     printf("=\\fI");
-    troff(metavar(spec));
+    troff(option_metavar(spec));
     printf("\\fR\n");
 }
 
@@ -133,7 +128,7 @@ static void man_option(const struct options_program *prog, const struct option_s
         troff(spec->default_text[0] != '\0' ? spec->default_text : "\"\"");
         printf("\\fR.\n");
     }
-    options_env_name(name, sizeof(name), prog, spec);
+    option_env_name(name, sizeof(name), prog->name, spec->name);
     printf("Environment: \\fB%s\\fR.\n", name);
 }
 

@@ -1,51 +1,23 @@
-/* options.c: reads the option table's values from defaults, environment and command line. --help
- * and the man page are in options-help.c. */
-#include "common/options-internal.h"
+/* options.c: reads the values of a table of options from the three places where they may stand. */
+#include "common/options.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/diag.h"
+#include "common/options-help.h"
+
 #define SPECS_MAX 64 /* bits in `seen` */
 
 struct parse {
     const struct options_program *prog;
+    void *settings;
     char *err;
     size_t errlen;
     uint64_t seen; /* bit i: list i has got an item from the present source */
-};
-
-/* A value and how its source is to be named in a message: "--max-body" or "environment variable
- * LOGD_MAX_BODY". */
-struct given {
-    const char *source;
-    const char *value;
-};
-
-struct unit {
-    const char *suffix;
-    int64_t factor;
-};
-
-/* Largest first; the one of factor 1 comes last and may be left out. */
-static const struct unit byte_units[] = {{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}, {"", 1}};
-static const struct unit ms_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
-                                       {"s", 1000},     {"ms", 1},      {"", 1}};
-static const struct unit plain_units[] = {{"", 1}};
-
-#define UNITS(array)                                                                               \
-    (struct units)                                                                                 \
-    {                                                                                              \
-        (array), sizeof(array) / sizeof((array)[0])                                                \
-    }
-
-struct units {
-    const struct unit *unit;
-    size_t count;
 };
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct parse *p, const char *format, ...)
@@ -57,154 +29,38 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct parse *p, const ch
     return false;
 }
 
-static bool bad_value(struct parse *p, const struct given *g, const char *remedy)
+static bool set_one(struct parse *p, const struct option_spec *spec, const char *source,
+                    const char *value)
 {
-    return fail(p, "%s: \"%s\" is not valid: %s", g->source, g->value, remedy);
+    return option_set(spec, p->settings, source, value, p->err, p->errlen);
 }
 
-/* ---- Numbers ---- */
-
-static struct units units_of(enum option_type type)
+/* Sets a list from a text with commas. */
+static bool set_items(struct parse *p, const struct option_spec *spec, const char *source,
+                      const char *value)
 {
-    if (type == OPTION_BYTES)
-        return UNITS(byte_units);
-    return type == OPTION_MS ? UNITS(ms_units) : UNITS(plain_units);
-}
-
-static const char *number_form(enum option_type type)
-{
-    if (type == OPTION_BYTES)
-        return "a number of bytes, optionally with k, m or g behind it";
-    return type == OPTION_MS ? "a time, a number with ms, s, m, h or d behind it (none means ms)"
-                             : "a whole number";
-}
-
-/* The number in the largest unit that divides it: 65536 of bytes is "64k". */
-static void format_number(char *out, size_t size, enum option_type type, int64_t n)
-{
-    struct units units = units_of(type);
-    size_t i = 0;
-    while (i + 1 < units.count && (n == 0 || n % units.unit[i].factor != 0))
-        i++;
-    snprintf(out, size, "%" PRId64 "%s", n / units.unit[i].factor, units.unit[i].suffix);
-}
-
-/* Reads digits and a unit. False when it is no such number, or one too large for int64_t. */
-static bool read_number(enum option_type type, const char *text, int64_t *out)
-{
-    struct units units = units_of(type);
-    bool negative = type == OPTION_NUMBER && *text == '-';
-    char *end;
-    int64_t n;
-    if (!isdigit((unsigned char)text[negative]))
-        return false;
-    errno = 0;
-    n = strtoll(text, &end, 10);
-    if (errno != 0)
-        return false;
-    for (size_t i = 0; i < units.count; i++)
-        if (strcasecmp(end, units.unit[i].suffix) == 0)
-            return !__builtin_mul_overflow(n, units.unit[i].factor, out);
-    return false;
-}
-
-static bool set_number(struct parse *p, const struct option_spec *spec, const struct given *g)
-{
-    bool limited = spec->min != 0 || spec->max != 0;
-    char low[32], high[32], remedy[160];
-    int64_t n;
-    format_number(low, sizeof(low), spec->type, spec->min);
-    format_number(high, sizeof(high), spec->type, spec->max);
-    if (!read_number(spec->type, g->value, &n) || (limited && (n < spec->min || n > spec->max))) {
-        if (limited)
-            snprintf(remedy, sizeof(remedy), "give %s, from %s to %s", number_form(spec->type), low,
-                     high);
-        else
-            snprintf(remedy, sizeof(remedy), "give %s", number_form(spec->type));
-        return bad_value(p, g, remedy);
-    }
-    *(int64_t *)spec->target = n;
-    return true;
-}
-
-/* ---- Other values ---- */
-
-static bool set_bool(struct parse *p, const struct option_spec *spec, const struct given *g)
-{
-    static const char *const words[2][4] = {{"false", "no", "off", "0"},
-                                            {"true", "yes", "on", "1"}};
-    for (int on = 0; on < 2; on++)
-        for (int i = 0; i < 4; i++)
-            if (strcasecmp(g->value, words[on][i]) == 0) {
-                *(bool *)spec->target = on;
-                return true;
-            }
-    return bad_value(p, g, "give true or false (or yes, no, on, off, 1, 0)");
-}
-
-static bool check_string(struct parse *p, const struct option_spec *spec, const struct given *g)
-{
-    const char *wrong = spec->check != NULL ? spec->check(g->value) : NULL;
-    return wrong == NULL || bad_value(p, g, wrong);
-}
-
-void options_list_free(struct option_list *list)
-{
-    while (list->count > 0)
-        free(list->item[--list->count]);
-}
-
-/* Appends a copy of the n bytes at s. */
-static bool add_item(struct parse *p, const struct option_spec *spec, const char *source,
-                     const char *s, size_t n)
-{
-    struct option_list *list = spec->target;
-    char *copy;
-    if (list->count == OPTION_LIST_MAX)
-        return fail(p, "%s: more than %d values; give fewer", source, OPTION_LIST_MAX);
-    copy = strndup(s, n);
+    char *copy = strdup(value), *rest = copy, *item;
+    bool good = true;
     if (copy == NULL)
         return fail(p, "%s: out of memory", source);
-    list->item[list->count++] = copy;
-    if (n == 0)
-        return bad_value(p, &(struct given){source, copy}, "an item is empty; leave it out");
-    return check_string(p, spec, &(struct given){source, copy});
+    while (good && (item = strsep(&rest, ",")) != NULL)
+        good = set_one(p, spec, source, item);
+    free(copy);
+    return good;
 }
 
-/* `split`: the value is a list with commas. The first item from a source replaces those of the
+/* `split`: a list has commas. The first item of a list from one source replaces the items of the
  * source before. */
-static bool set_list(struct parse *p, const struct option_spec *spec, const struct given *g,
-                     bool split)
+static bool set_value(struct parse *p, const struct option_spec *spec, const char *source,
+                      const char *value, bool split)
 {
     uint64_t bit = UINT64_C(1) << (spec - p->prog->specs);
-    const char *s = g->value;
+    if (spec->type != OPTION_LIST)
+        return set_one(p, spec, source, value);
     if (!(p->seen & bit))
-        options_list_free(spec->target);
+        option_list_free(option_member(spec, p->settings));
     p->seen |= bit;
-    for (;;) {
-        size_t n = split ? strcspn(s, ",") : strlen(s);
-        if (!add_item(p, spec, g->source, s, n))
-            return false;
-        if (s[n] == '\0')
-            return true;
-        s += n + 1;
-    }
-}
-
-static bool set_value(struct parse *p, const struct option_spec *spec, const struct given *g,
-                      bool split)
-{
-    switch (spec->type) {
-    case OPTION_STRING:
-        *(const char **)spec->target = g->value;
-        return check_string(p, spec, g);
-    case OPTION_LIST:
-        return set_list(p, spec, g, split);
-    case OPTION_BOOL:
-        return set_bool(p, spec, g);
-    default:
-        return set_number(p, spec, g);
-    }
+    return split ? set_items(p, spec, source, value) : set_one(p, spec, source, value);
 }
 
 /* ---- Defaults and environment ---- */
@@ -216,19 +72,10 @@ static bool read_defaults(struct parse *p)
     for (size_t i = 0; i < p->prog->count; i++) {
         const struct option_spec *spec = &p->prog->specs[i];
         snprintf(source, sizeof(source), "default of --%s", spec->name);
-        if (spec->default_text != NULL &&
-            !set_value(p, spec, &(struct given){source, spec->default_text}, true))
+        if (spec->default_text != NULL && !set_value(p, spec, source, spec->default_text, true))
             return false;
     }
     return true;
-}
-
-void options_env_name(char *out, size_t size, const struct options_program *prog,
-                      const struct option_spec *spec)
-{
-    snprintf(out, size, "%s_%s", prog->name, spec->name);
-    for (; *out != '\0'; out++)
-        *out = *out == '-' ? '_' : (char)toupper((unsigned char)*out);
 }
 
 static bool read_environment(struct parse *p)
@@ -237,11 +84,10 @@ static bool read_environment(struct parse *p)
     p->seen = 0;
     for (size_t i = 0; i < p->prog->count; i++) {
         const struct option_spec *spec = &p->prog->specs[i];
-        const char *value;
-        options_env_name(name, sizeof(name), p->prog, spec);
-        value = getenv(name);
+        option_env_name(name, sizeof(name), p->prog->name, spec->name);
         snprintf(source, sizeof(source), "environment variable %s", name);
-        if (value != NULL && !set_value(p, spec, &(struct given){source, value}, true))
+        const char *value = getenv(name);
+        if (value != NULL && !set_value(p, spec, source, value, true))
             return false;
     }
     return true;
@@ -249,8 +95,7 @@ static bool read_environment(struct parse *p)
 
 /* ---- Command line ---- */
 
-/* The number of insertions, deletions and changes between two short names; 99 when they are long.
- */
+/* How many insertions, deletions and changes lie between two names; 99 when one is long. */
 static size_t distance(const char *a, const char *b)
 {
     size_t row[48], la = strlen(a), lb = strlen(b);
@@ -274,7 +119,7 @@ static size_t distance(const char *a, const char *b)
     return row[lb];
 }
 
-/* The option name nearest to `name`, if it is near enough to be what was meant. */
+/* The option's name that `name` was probably meant to be, or NULL. */
 static const char *nearest(const struct options_program *prog, const char *name)
 {
     const char *best = NULL;
@@ -320,11 +165,11 @@ static bool unknown(struct parse *p, const char *name, size_t n)
 static bool missing_value(struct parse *p, const struct option_spec *spec)
 {
     return fail(p, "--%s: the value is missing; write --%s=%s", spec->name, spec->name,
-                spec->metavar != NULL ? spec->metavar : "VALUE");
+                option_metavar(spec));
 }
 
-/* "--name", "--name=value", "--name value", "--no-name". *i is argv's index, and moves on when the
- * value is a word of its own. */
+/* "--name", "--name=value", "--name value", "--no-name". Moves *i on when the value is a word of
+ * its own. */
 static bool long_option(struct parse *p, int argc, char **argv, int *i)
 {
     const char *name = argv[*i] + 2, *equals = strchrnul(name, '=');
@@ -333,14 +178,10 @@ static bool long_option(struct parse *p, int argc, char **argv, int *i)
     const char *value = *equals == '=' ? equals + 1 : NULL;
     char source[80];
     if (spec == NULL && n > 3 && memcmp(name, "no-", 3) == 0) {
-        spec = find_name(p->prog, name + 3, n - 3);
-        if (spec != NULL && spec->type == OPTION_BOOL && value == NULL) {
-            *(bool *)spec->target = false;
-            return true;
-        }
-        if (spec != NULL && spec->type == OPTION_BOOL)
-            return fail(p, "--no-%s takes no value; got \"%s\"", spec->name, value);
-        spec = NULL;
+        const struct option_spec *off = find_name(p->prog, name + 3, n - 3);
+        if (off != NULL && off->type == OPTION_BOOL)
+            return value == NULL ? set_one(p, off, off->name, "false")
+                                 : fail(p, "--no-%s takes no value; got \"%s\"", off->name, value);
     }
     if (spec == NULL)
         return unknown(p, name, n);
@@ -351,7 +192,7 @@ static bool long_option(struct parse *p, int argc, char **argv, int *i)
     if (value == NULL)
         return missing_value(p, spec);
     snprintf(source, sizeof(source), "--%s", spec->name);
-    return set_value(p, spec, &(struct given){source, value}, false);
+    return set_value(p, spec, source, value, false);
 }
 
 /* "-s value", "-svalue", and several bools as "-ab". */
@@ -365,7 +206,7 @@ static bool short_options(struct parse *p, int argc, char **argv, int *i)
             return fail(p, "unknown option -%c; \"%s --help\" lists the options", *letter,
                         p->prog->name);
         if (spec->type == OPTION_BOOL) {
-            *(bool *)spec->target = true;
+            *(bool *)option_member(spec, p->settings) = true;
             continue;
         }
         if (value == NULL && *i + 1 < argc)
@@ -373,12 +214,12 @@ static bool short_options(struct parse *p, int argc, char **argv, int *i)
         if (value == NULL)
             return missing_value(p, spec);
         snprintf(source, sizeof(source), "-%c", *letter);
-        return set_value(p, spec, &(struct given){source, value}, false);
+        return set_value(p, spec, source, value, false);
     }
     return true;
 }
 
-/* --help, --version, --man-options: whether `word` was one of them and has been printed. */
+/* Whether `word` was --help, --version or --man-options; if so, it has been printed. */
 static bool print_and_exit(const struct options_program *prog, const char *word)
 {
     if (strcmp(word, "--help") == 0)
@@ -428,10 +269,10 @@ static enum options_result read_command_line(struct parse *p, int argc, char **a
     return OPTIONS_RUN;
 }
 
-enum options_result options_parse(const struct options_program *prog, int argc, char **argv,
-                                  int *first, char *err, size_t errlen)
+enum options_result options_parse(const struct options_program *prog, void *settings, int argc,
+                                  char **argv, int *first, char *err, size_t errlen)
 {
-    struct parse p = {.prog = prog, .err = err, .errlen = errlen};
+    struct parse p = {.prog = prog, .settings = settings, .err = err, .errlen = errlen};
     enum options_result result;
     bool env_good;
     if (prog->count > SPECS_MAX) {
@@ -445,4 +286,17 @@ enum options_result options_parse(const struct options_program *prog, int argc, 
     if (result == OPTIONS_RUN && !env_good)
         return OPTIONS_ERROR;
     return result;
+}
+
+int options_parse_or_exit(const struct options_program *prog, void *settings, int argc, char **argv)
+{
+    char err[512];
+    int first;
+    enum options_result result =
+        options_parse(prog, settings, argc, argv, &first, err, sizeof(err));
+    if (result == OPTIONS_ERROR)
+        diag_die(EXIT_USAGE, "%s", err);
+    if (result == OPTIONS_EXIT)
+        exit(EXIT_OK);
+    return first;
 }

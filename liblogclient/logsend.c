@@ -1,4 +1,4 @@
-/* logsend: the command-line client. */
+/* logsend.c: the command-line client. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -22,9 +22,21 @@
 #define POLL_MS     20
 #define PROGRESS_MS 200
 
-static const char *service, *level, *url, *drain, *inspect;
-static bool json, print, quiet, properties;
-static int64_t timeout_ms;
+struct settings {
+    const char *service, *url, *drain, *inspect; /* NULL: not given */
+    enum level level;
+    bool json, print, quiet, properties;
+    int64_t timeout_ms;
+};
+
+/* A run that sends something. */
+struct run {
+    struct settings set;
+    logclient_t *client;
+    bool stuck;                  /* the queue stayed full: nothing more is read */
+    bool failed;                 /* something was not sent */
+    _Atomic bool progress_shown; /* and the cursor stands behind it */
+};
 
 static const char *check_service(const char *value)
 {
@@ -43,71 +55,30 @@ static const char *check_level(const char *value)
                                                               : NULL;
 }
 
+#define ROW(name, kind, member) OPTION_ROW(name, kind, struct settings, member)
+
 static const struct option_spec specs[] = {
-    {.name = "service",
-     .letter = 's',
-     .type = OPTION_STRING,
-     .target = &service,
-     .default_text = "logsend",
-     .metavar = "NAME",
-     .check = check_service,
-     .help = "service that the records are of"},
-    {.name = "level",
-     .letter = 'l',
-     .type = OPTION_STRING,
-     .target = &level,
-     .default_text = "info",
-     .metavar = "LEVEL",
-     .check = check_level,
+    {ROW("service", OPTION_STRING, service), .letter = 's', .default_text = "logsend",
+     .metavar = "NAME", .check = check_service, .help = "service that the records are of"},
+    {ROW("level", OPTION_LEVEL, level), .letter = 'l', .default_text = "info", .metavar = "LEVEL",
      .help = "level of the records: " LEVEL_NAMES},
-    {.name = "json",
-     .letter = 'j',
-     .type = OPTION_BOOL,
-     .target = &json,
-     .default_text = "no",
-     .help = "read whole records from standard input, one JSON object a line; service and "
-             "level\nstand in for those that a record lacks"},
-    {.name = "url",
-     .letter = 'u',
-     .type = OPTION_STRING,
-     .target = &url,
-     .metavar = "URL",
-     .help = "logd's URL, or several separated by commas (default: LOGCLIENT_URL, "
-             "else\nhttp://127.0.0.1:4000)"},
-    {.name = "timeout",
-     .letter = 't',
-     .type = OPTION_MS,
-     .target = &timeout_ms,
-     .default_text = "30s",
-     .min = 0,
-     .max = 86400000,
-     .metavar = "TIME",
-     .help = "how long to wait for logd without any progress"},
-    {.name = "quiet",
-     .letter = 'q',
-     .type = OPTION_BOOL,
-     .target = &quiet,
-     .default_text = "no",
+    {ROW("json", OPTION_BOOL, json), .letter = 'j', .default_text = "no",
+     .help = "read whole records from standard input, one JSON object a line; service and level\n"
+             "stand in for those that a record lacks"},
+    {ROW("url", OPTION_STRING, url), .letter = 'u', .metavar = "URL",
+     .help = "logd's URL, or several separated by commas (default: LOGCLIENT_URL, else\n"
+             "http://127.0.0.1:4000)"},
+    {ROW("timeout", OPTION_MS, timeout_ms), .letter = 't', .default_text = "30s", .max = 86400000,
+     .metavar = "TIME", .help = "how long to wait for logd without any progress"},
+    {ROW("quiet", OPTION_BOOL, quiet), .letter = 'q', .default_text = "no",
      .help = "show no progress"},
-    {.name = "drain",
-     .type = OPTION_STRING,
-     .target = &drain,
-     .metavar = "DIR",
+    {ROW("drain", OPTION_STRING, drain), .metavar = "DIR",
      .help = "deliver the rings that dead processes left in DIR, and exit"},
-    {.name = "inspect",
-     .type = OPTION_STRING,
-     .target = &inspect,
-     .metavar = "DIR",
+    {ROW("inspect", OPTION_STRING, inspect), .metavar = "DIR",
      .help = "list the rings in DIR: owner, records waiting; change nothing"},
-    {.name = "print",
-     .type = OPTION_BOOL,
-     .target = &print,
-     .default_text = "no",
+    {ROW("print", OPTION_BOOL, print), .default_text = "no",
      .help = "with --inspect: print the waiting records instead, one JSON object a line"},
-    {.name = "properties",
-     .type = OPTION_BOOL,
-     .target = &properties,
-     .default_text = "no",
+    {ROW("properties", OPTION_BOOL, properties), .default_text = "no",
      .help = "list the properties of the library, which LOGCLIENT_… variables set"},
 };
 
@@ -126,8 +97,6 @@ static const struct options_program program = {
 };
 
 static volatile sig_atomic_t interrupted;
-static bool stuck;                  /* the queue stayed full: nothing more is read */
-static _Atomic bool progress_shown; /* and the cursor stands behind it */
 
 static void on_signal(int number)
 {
@@ -138,16 +107,16 @@ static void on_signal(int number)
 /* ---- The client ---- */
 
 /* So that a message gets a line of its own. */
-static void clear_progress(void)
+static void clear_progress(const struct run *run)
 {
-    if (progress_shown)
+    if (run->progress_shown)
         fputs("\r\033[K", stderr);
 }
 
 static void on_error(logclient_t *client, logclient_status_t status, const char *text, void *arg)
 {
-    (void)client, (void)arg;
-    clear_progress();
+    (void)client;
+    clear_progress(arg);
     if (status == LOGCLIENT_RING_FALLBACK)
         diag_warn("%s; what is not delivered is lost when logsend ends", text);
     else
@@ -161,8 +130,9 @@ static void set(logclient_options_t *options, const char *name, const char *valu
         diag_die(EXIT_USAGE, "%s", why);
 }
 
-static logclient_t *open_client(void)
+static logclient_t *open_client(struct run *run)
 {
+    const char *url = run->set.url, *drain = run->set.drain;
     char why[400];
     logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
     if (options == NULL)
@@ -177,7 +147,7 @@ static logclient_t *open_client(void)
     set(options, "exit_timeout_ms", "0");
     if (drain != NULL)
         set(options, "adopt", "on");
-    logclient_options_set_error_cb(options, on_error, NULL);
+    logclient_options_set_error_cb(options, on_error, run);
     logclient_t *client = logclient_new(options, why, sizeof(why));
     if (client == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", why);
@@ -195,11 +165,12 @@ static uint64_t done(logclient_t *client)
            logclient_stat(client, LOGCLIENT_STAT_ADOPTED_REJECTED);
 }
 
-static void show_progress(logclient_t *client, bool last)
+static void show_progress(struct run *run, bool last)
 {
     static int64_t next;
-    int64_t now = quiet ? 0 : monotonic_now_ms();
-    if (quiet || (last ? !progress_shown : now < next))
+    logclient_t *client = run->client;
+    int64_t now = run->set.quiet ? 0 : monotonic_now_ms();
+    if (run->set.quiet || (last ? !run->progress_shown : now < next))
         return;
     fprintf(stderr, "\r%" PRIu64 " sent, %" PRIu64 " delivered, %" PRIu64 " waiting \033[K%s",
             logclient_stat(client, LOGCLIENT_STAT_LOGGED) -
@@ -208,7 +179,7 @@ static void show_progress(logclient_t *client, bool last)
                 logclient_stat(client, LOGCLIENT_STAT_ADOPTED),
             logclient_stat(client, LOGCLIENT_STAT_QUEUED), last ? "\n" : "");
     next = now + PROGRESS_MS;
-    progress_shown = !last;
+    run->progress_shown = !last;
 }
 
 /* When something was delivered last, and how much it was in all. */
@@ -222,25 +193,25 @@ static struct progress begin_progress(logclient_t *client)
     return (struct progress){monotonic_now_ms(), done(client)};
 }
 
-/* Whether nothing has moved for timeout_ms. Keeps errno. */
-static bool is_still(logclient_t *client, struct progress *p)
+/* Whether nothing has moved for the timeout. Keeps errno. */
+static bool is_still(const struct run *run, struct progress *p)
 {
-    uint64_t now = done(client);
+    uint64_t now = done(run->client);
     if (now != p->done)
         p->moved_ms = monotonic_now_ms();
     p->done = now;
-    return monotonic_now_ms() - p->moved_ms >= timeout_ms;
+    return monotonic_now_ms() - p->moved_ms >= run->set.timeout_ms;
 }
 
-/* Waits until finished() says so, or nothing has moved for timeout_ms, or a signal came. */
-static bool wait_until(logclient_t *client, bool (*finished)(logclient_t *client))
+/* Waits until finished() says so, or nothing has moved for the timeout, or a signal came. */
+static bool wait_until(struct run *run, bool (*finished)(logclient_t *client))
 {
-    struct progress p = begin_progress(client);
-    while (!finished(client)) {
-        if (is_still(client, &p) || interrupted)
+    struct progress p = begin_progress(run->client);
+    while (!finished(run->client)) {
+        if (is_still(run, &p) || interrupted)
             return false;
-        show_progress(client, false);
-        logclient_flush(client, POLL_MS);
+        show_progress(run, false);
+        logclient_flush(run->client, POLL_MS);
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     return true;
@@ -259,54 +230,54 @@ static bool all_adopted(logclient_t *client)
 /* ---- Input ---- */
 
 /* Puts a text into the queue, which may have to drain first. False, with errno, when it could not:
- * EAGAIN when nothing has moved for timeout_ms, EINTR after a signal. */
-static bool send_text(logclient_t *client, const char *of, const char *at, const char *text,
-                      size_t n, unsigned flags)
+ * EAGAIN when nothing has moved for the timeout, EINTR after a signal. */
+static bool send_text(struct run *run, const char *of, const char *at, const char *text, size_t n,
+                      unsigned flags)
 {
-    struct progress p = begin_progress(client);
-    while (lc_send_bytes(client, of, at, text, n, flags) != 0) {
+    struct progress p = begin_progress(run->client);
+    while (lc_send_bytes(run->client, of, at, text, n, flags) != 0) {
         if (errno == EAGAIN && interrupted)
             errno = EINTR;
-        stuck = errno == EAGAIN && is_still(client, &p);
-        if (errno != EAGAIN || stuck)
+        run->stuck = errno == EAGAIN && is_still(run, &p);
+        if (errno != EAGAIN || run->stuck)
             return false;
-        show_progress(client, false);
+        show_progress(run, false);
     }
     return true;
 }
 
 /* Tells of a text that could not be sent, by errno. Line 0: it was no line. */
-static void report_unsent(size_t line)
+static void report_unsent(const struct run *run, size_t line)
 {
     char which[40] = "the message";
     if (line > 0)
         snprintf(which, sizeof(which), "line %zu", line);
-    clear_progress();
-    if (stuck)
+    clear_progress(run);
+    if (run->stuck)
         diag_error("%s was not sent%s: the queue stayed full for %" PRId64
                    " ms, since logd does not take records",
-                   which, line > 0 ? ", nor what follows it" : "", timeout_ms);
+                   which, line > 0 ? ", nor what follows it" : "", run->set.timeout_ms);
     else
         diag_error("%s was not sent: %s", which,
                    errno == EMSGSIZE ? "the record is longer than 512 KiB" : strerror(errno));
 }
 
-static void send_message(logclient_t *client, const char *text, size_t n, size_t line, bool *failed)
+static void send_message(struct run *run, const char *text, size_t n, size_t line)
 {
-    if (send_text(client, service, level, text, n, 0))
+    if (send_text(run, run->set.service, level_name(run->set.level), text, n, 0))
         return;
-    report_unsent(line);
-    *failed = true;
+    report_unsent(run, line);
+    run->failed = true;
 }
 
-static void send_operands(logclient_t *client, int count, char **words, bool *failed)
+static void send_operands(struct run *run, int count, char **words)
 {
     struct buf text = {0};
     for (int i = 0; i < count; i++)
         buf_printf(&text, "%s%s", i > 0 ? " " : "", words[i]);
     if (text.failed)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
-    send_message(client, text.len > 0 ? text.data : "", text.len, 0, failed);
+    send_message(run, text.len > 0 ? text.data : "", text.len, 0);
     buf_free(&text);
 }
 
@@ -335,7 +306,7 @@ static bool member(const json_t *object, const char *name, const char **value,
 
 /* Puts a checked object into the ring as it was written, behind what was added; logd checks the
  * rest. False with errno. */
-static bool send_object(logclient_t *client, const char *of, const char *at, struct buf *added,
+static bool send_object(struct run *run, const char *of, const char *at, struct buf *added,
                         struct span text, bool empty)
 {
     const char *members = (const char *)memchr(text.p, '{', text.n) + 1;
@@ -351,14 +322,14 @@ static bool send_object(logclient_t *client, const char *of, const char *at, str
     else if (whole.len > LC_JSON_MAX)
         errno = EMSGSIZE;
     else
-        sent = send_text(client, of, at, whole.data, whole.len, LC_FLAG_JSON);
+        sent = send_text(run, of, at, whole.data, whole.len, LC_FLAG_JSON);
     int saved = errno;
     buf_free(&whole);
     errno = saved;
     return sent;
 }
 
-static bool send_json_line(logclient_t *client, const char *text, size_t n, size_t line)
+static bool send_json_line(struct run *run, const char *text, size_t n, size_t line)
 {
     json_error_t error;
     json_t *object = json_loadb(
@@ -370,7 +341,8 @@ static bool send_json_line(logclient_t *client, const char *text, size_t n, size
     }
     char now[TIMESTAMP_LEN + 1] = "";
     timestamp_format(timestamp_now_ms(), now);
-    const char *of = service, *at = level, *message = "", *timestamp = now;
+    const char *of = run->set.service, *at = level_name(run->set.level);
+    const char *message = "", *timestamp = now;
     struct buf added = {0};
     bool good = json_is_object(object);
     if (!good)
@@ -379,9 +351,9 @@ static bool send_json_line(logclient_t *client, const char *text, size_t n, size
            member(object, "level", &at, check_level, &added, line) &&
            member(object, "message", &message, NULL, &added, line) &&
            member(object, "timestamp", &timestamp, NULL, &added, line);
-    if (good && !send_object(client, of, at, &added, (struct span){text, n},
-                             json_object_size(object) == 0)) {
-        report_unsent(line);
+    if (good &&
+        !send_object(run, of, at, &added, (struct span){text, n}, json_object_size(object) == 0)) {
+        report_unsent(run, line);
         good = false;
     }
     buf_free(&added);
@@ -389,24 +361,25 @@ static bool send_json_line(logclient_t *client, const char *text, size_t n, size
     return good;
 }
 
-static void send_lines(logclient_t *client, bool *failed)
+static void send_lines(struct run *run)
 {
+    const bool json = run->set.json;
     char *text = NULL;
     size_t size = 0, line = 0;
     ssize_t n;
-    while (!interrupted && !stuck && (n = getline(&text, &size, stdin)) >= 0) {
+    while (!interrupted && !run->stuck && (n = getline(&text, &size, stdin)) >= 0) {
         line++;
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = '\0';
         if (json && n > 0)
-            *failed = !send_json_line(client, text, (size_t)n, line) || *failed;
+            run->failed = !send_json_line(run, text, (size_t)n, line) || run->failed;
         else if (!json)
-            send_message(client, text, (size_t)n, line, failed);
-        show_progress(client, false);
+            send_message(run, text, (size_t)n, line);
+        show_progress(run, false);
     }
     if (ferror(stdin) && !interrupted) {
         diag_error("reading standard input failed: %s", strerror(errno));
-        *failed = true;
+        run->failed = true;
     }
     free(text);
 }
@@ -415,21 +388,23 @@ static void send_lines(logclient_t *client, bool *failed)
 
 static int list_properties(void)
 {
-    struct lc_property_info info;
-    for (size_t i = 0; lc_property_info(i, &info); i++) {
-        printf("%-20s %-24s %s", info.name, info.default_text[0] != '\0' ? info.default_text : "-",
-               info.help);
-        if (info.max > 0)
-            printf(" (%" PRId64 " to %" PRId64 ")", info.min, info.max);
+    const struct option_spec *p;
+    for (size_t i = 0; (p = lc_property(i)) != NULL; i++) {
+        printf("%-20s %-24s %s", p->name, p->default_text[0] != '\0' ? p->default_text : "-",
+               p->help);
+        if (p->max > 0)
+            printf(" (%" PRId64 " to %" PRId64 ")", p->min, p->max);
         puts("");
     }
     return fflush(stdout) == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
 }
 
-static int finish(logclient_t *client, bool failed)
+static int finish(struct run *run)
 {
-    bool delivered = wait_until(client, drain != NULL ? all_adopted : all_delivered);
-    show_progress(client, true);
+    logclient_t *client = run->client;
+    const char *drain = run->set.drain;
+    bool delivered = wait_until(run, drain != NULL ? all_adopted : all_delivered);
+    show_progress(run, true);
     uint64_t waiting = logclient_stat(client, LOGCLIENT_STAT_QUEUED);
     uint64_t rejected = logclient_stat(client, LOGCLIENT_STAT_REJECTED) +
                         logclient_stat(client, LOGCLIENT_STAT_ADOPTED_REJECTED) +
@@ -442,52 +417,52 @@ static int finish(logclient_t *client, bool failed)
                    kept ? "kept in the ring directory, for the next client or logsend --drain"
                         : "lost");
     logclient_free(client);
-    return delivered && rejected == 0 && !failed ? EXIT_OK : EXIT_UNDELIVERED;
+    return delivered && rejected == 0 && !run->failed ? EXIT_OK : EXIT_UNDELIVERED;
 }
 
-static void check_usage(const char *message)
+static void check_usage(const struct settings *s, const char *message)
 {
-    if (print && inspect == NULL)
+    if (s->print && s->inspect == NULL)
         diag_die(EXIT_USAGE, "option --print goes with --inspect DIR");
-    if (drain != NULL && inspect != NULL)
+    if (s->drain != NULL && s->inspect != NULL)
         diag_die(EXIT_USAGE, "give either --drain DIR or --inspect DIR");
-    if (message != NULL && (drain != NULL || inspect != NULL || json || properties))
+    if (message != NULL && (s->drain != NULL || s->inspect != NULL || s->json || s->properties))
         diag_die(EXIT_USAGE,
                  "\"%s\": --json, --drain, --inspect and --properties take no message; options "
                  "come before the message",
                  message);
 }
 
-int main(int argc, char **argv)
+static void check_directory(const char *drain)
 {
-    char why[400];
-    int first;
-    bool failed = false;
-    struct sigaction action = {.sa_handler = on_signal};
-    diag_init("logsend");
-    enum options_result result = options_parse(&program, argc, argv, &first, why, sizeof(why));
-    if (result == OPTIONS_ERROR)
-        diag_die(EXIT_USAGE, "%s", why);
-    if (result == OPTIONS_EXIT)
-        return EXIT_OK;
-    check_usage(first < argc ? argv[first] : NULL);
-    if (properties)
-        return list_properties();
-    if (inspect != NULL)
-        return logsend_inspect(inspect, print);
-    quiet = quiet || !isatty(STDERR_FILENO);
-    DIR *there = drain == NULL ? NULL : opendir(drain);
-    if (drain != NULL && there == NULL)
+    DIR *there = opendir(drain);
+    if (there == NULL)
         diag_die(EXIT_ENVIRONMENT, "--drain: cannot open the directory \"%s\": %s", drain,
                  strerror(errno));
-    if (there != NULL)
-        closedir(there);
+    closedir(there);
+}
+
+int main(int argc, char **argv)
+{
+    struct run run = {0};
+    struct settings *set = &run.set;
+    struct sigaction action = {.sa_handler = on_signal};
+    diag_init("logsend");
+    int first = options_parse_or_exit(&program, set, argc, argv);
+    check_usage(set, first < argc ? argv[first] : NULL);
+    if (set->properties)
+        return list_properties();
+    if (set->inspect != NULL)
+        return logsend_inspect(set->inspect, set->print);
+    set->quiet = set->quiet || !isatty(STDERR_FILENO);
+    if (set->drain != NULL)
+        check_directory(set->drain);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    logclient_t *client = open_client();
-    if (drain == NULL && first < argc)
-        send_operands(client, argc - first, argv + first, &failed);
-    else if (drain == NULL)
-        send_lines(client, &failed);
-    return finish(client, failed);
+    run.client = open_client(&run);
+    if (set->drain == NULL && first < argc)
+        send_operands(&run, argc - first, argv + first);
+    else if (set->drain == NULL)
+        send_lines(&run);
+    return finish(&run);
 }

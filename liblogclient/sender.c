@@ -366,9 +366,9 @@ static struct event_base *new_base(void)
 static bool init_sender(struct lc_sender *s)
 {
     const logclient_options_t *o = s->client->options;
-    char why[200];
+    const char *why;
     s->busy_ms = monotonic_now_ms();
-    int count = lc_urls_parse(o->url, s->urls, why, sizeof(why));
+    int count = lc_urls_parse(o->url, s->urls, &why);
     if (count < 0)
         return false;
     s->url_count = count;

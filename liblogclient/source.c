@@ -144,7 +144,7 @@ static void on_search(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what;
     search_in(all, SEARCH_EVERY_MS);
     check_own_file(all->client);
-    if (all->client->options->adopt != LC_ON || all->adopted_count == LC_ADOPTED_MAX)
+    if (!all->client->options->adopt || all->adopted_count == LC_ADOPTED_MAX)
         return;
     int held[STDERR_FILENO + 1];
     lc_hold_forks();

@@ -1,7 +1,6 @@
-/* The url property: http://HOST[:PORT][/PATH], several separated by commas. */
+/* url.c: takes the url property apart: http://HOST[:PORT][/PATH], several separated by commas. */
 #include "options-internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -40,13 +39,13 @@ static const char *parse_one(const char *s, size_t n, struct lc_url *url)
     *url = (struct lc_url){.port = DEFAULT_PORT};
     size_t scheme = sizeof(SCHEME) - 1;
     if (n >= 8 && strncasecmp(s, "https://", 8) == 0)
-        return "asks for TLS, which this version does not speak; use http:// to a logd on this "
+        return "it asks for TLS, which this version does not speak; use http:// to a logd on this "
                "host, or a tunnel";
     if (n <= scheme || strncasecmp(s, SCHEME, scheme) != 0)
-        return "is not a URL of the form http://HOST[:PORT]";
+        return "give a URL of the form http://HOST[:PORT]";
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f || s[i] == '@' || s[i] == '?' || s[i] == '#')
-            return "holds a space, a user, a query or a fragment; use http://HOST[:PORT][/PATH]";
+            return "it holds a space, a user, a query or a fragment; use http://HOST[:PORT][/PATH]";
     const char *authority = s + scheme;
     size_t rest = n - scheme;
     const char *slash = memchr(authority, '/', rest);
@@ -54,10 +53,10 @@ static const char *parse_one(const char *s, size_t n, struct lc_url *url)
     bool bracketed;
     size_t host = host_length(authority, length, &bracketed);
     if (host == 0)
-        return "has no host; use http://HOST[:PORT]";
+        return "it has no host; use http://HOST[:PORT]";
     if (host < length && (authority[host] != ':' ||
                           (url->port = parse_port(authority + host + 1, length - host - 1)) < 0))
-        return "has a bad port; use a number from 1 to 65535";
+        return "it has a bad port; use a number from 1 to 65535";
     while (n > scheme + length && s[n - 1] == '/')
         n--;
     size_t path = n - scheme - length;
@@ -66,30 +65,23 @@ static const char *parse_one(const char *s, size_t n, struct lc_url *url)
     url->path = path > 0 ? strndup(slash, path) : strdup(DEFAULT_PATH);
     url->text = strndup(s, n);
     if (url->host == NULL || url->host_header == NULL || url->path == NULL || url->text == NULL)
-        return "did not fit in memory";
+        return "out of memory";
     return NULL;
 }
 
-int lc_urls_parse(const char *list, struct lc_url urls[LC_URLS_MAX], char *errbuf, size_t errlen)
+int lc_urls_parse(const char *list, struct lc_url urls[LC_URLS_MAX], const char **why)
 {
     int count = 0;
-    const char *error = NULL;
-    for (const char *s = list; error == NULL; count++) {
+    for (const char *s = list;;) {
         size_t n = strcspn(s, ",");
-        if (count == LC_URLS_MAX) {
-            error = "lists more than 8 URLs";
+        *why = count == LC_URLS_MAX ? "it lists more than 8 URLs; give fewer"
+                                    : parse_one(s, n, &urls[count++]);
+        if (*why != NULL)
             break;
-        }
-        error = parse_one(s, n, &urls[count]);
-        if (s[n] == '\0') {
-            count++;
-            break;
-        }
+        if (s[n] == '\0')
+            return count;
         s += n + 1;
     }
-    if (error == NULL)
-        return count;
-    snprintf(errbuf, errlen, "%s", error);
     lc_urls_free(urls, count);
     return -1;
 }

@@ -1,4 +1,4 @@
-/* logd: takes log records over HTTP and puts them into a Redis Stream. */
+/* main.c: logd, which takes log records over HTTP and puts them into a Redis Stream. */
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
@@ -13,159 +13,20 @@
 #include "common/event-log.h"
 #include "common/heap.h"
 #include "common/http/listening.h"
-#include "common/options.h"
-#include "common/record.h"
-#include "common/redis/url.h"
+#include "common/http/server.h"
 #include "common/timestamp.h"
 #include "logd/api.h"
+#include "logd/config.h"
 #include "logd/echo.h"
-#include "common/http/server.h"
 #include "logd/stats.h"
 #include "logd/store.h"
 
 #define SPARE_DESCRIPTORS 32 /* besides HTTP connections */
-#define BODY_LIMIT        (1LL << 30)
-
-static struct {
-    struct option_list listen;
-    const char *redis;
-    const char *stream;
-    bool echo;
-    int64_t max_body, max_records, max_message, max_in_flight, max_connections;
-    int64_t request_timeout, idle_timeout, redis_timeout, shutdown_timeout, producer_ttl;
-} options;
-
-static const char *check_stream(const char *value)
-{
-    return *value == '\0' ? "give the name of a Redis key" : NULL;
-}
-
-static const struct option_spec specs[] = {
-    {.name = "listen",
-     .letter = 'l',
-     .type = OPTION_LIST,
-     .target = &options.listen,
-     .default_text = "127.0.0.1:4000",
-     .metavar = "ADDR:PORT",
-     .check = listen_check,
-     .help = "listen there; a numeric address, IPv6 in brackets; port 0 takes a free one"},
-    {.name = "redis",
-     .letter = 'r',
-     .type = OPTION_STRING,
-     .target = &options.redis,
-     .default_text = "redis://127.0.0.1:6379",
-     .metavar = "URL",
-     .help = "where Redis is: redis://[USER:PASSWORD@]HOST[:PORT][/DB]\nor "
-             "unix://[USER:PASSWORD@]/PATH[?db=N]; percent-encoded"},
-    {.name = "stream",
-     .letter = 's',
-     .type = OPTION_STRING,
-     .target = &options.stream,
-     .default_text = "logs-stream",
-     .metavar = "KEY",
-     .check = check_stream,
-     .help = "the stream that gets the records"},
-    {.name = "echo",
-     .type = OPTION_BOOL,
-     .target = &options.echo,
-     .help = "print each valid record on standard output as it arrives, and again when it is sent\n"
-             "again, in the form of app.log; the default when standard output is a terminal"},
-    {.name = "max-body",
-     .type = OPTION_BYTES,
-     .target = &options.max_body,
-     .default_text = "8m",
-     .min = 1,
-     .max = BODY_LIMIT,
-     .metavar = "BYTES",
-     .help = "answer 413 to larger bodies"},
-    {.name = "max-records",
-     .type = OPTION_NUMBER,
-     .target = &options.max_records,
-     .default_text = "10000",
-     .min = 1,
-     .max = 1000000,
-     .metavar = "N",
-     .help = "answer 413 to bodies with more records"},
-    {.name = "max-message",
-     .type = OPTION_BYTES,
-     .target = &options.max_message,
-     .default_text = "64k",
-     .min = 1,
-     .max = BODY_LIMIT,
-     .metavar = "BYTES",
-     .help = "answer 400 to longer messages; logworker has the same option"},
-    {.name = "max-in-flight",
-     .type = OPTION_BYTES,
-     .target = &options.max_in_flight,
-     .default_text = "64m",
-     .min = 1,
-     .max = 1LL << 40,
-     .metavar = "BYTES",
-     .help = "answer 503 while more than that waits for Redis, or is being received;\n"
-             "logd may need about twice that in memory"},
-    {.name = "max-connections",
-     .type = OPTION_NUMBER,
-     .target = &options.max_connections,
-     .default_text = "1000",
-     .min = 1,
-     .max = 1000000,
-     .metavar = "N",
-     .help = "accept no more HTTP connections at a time"},
-    {.name = "request-timeout",
-     .type = OPTION_MS,
-     .target = &options.request_timeout,
-     .default_text = "10s",
-     .min = 1,
-     .max = 86400000,
-     .metavar = "TIME",
-     .help = "answer 408 when a request is not complete so long after its first byte"},
-    {.name = "idle-timeout",
-     .type = OPTION_MS,
-     .target = &options.idle_timeout,
-     .default_text = "60s",
-     .min = 1,
-     .max = 86400000,
-     .metavar = "TIME",
-     .help = "close connections that send no request for so long"},
-    {.name = "redis-timeout",
-     .type = OPTION_MS,
-     .target = &options.redis_timeout,
-     .default_text = "5s",
-     .min = 1,
-     .max = 86400000,
-     .metavar = "TIME",
-     .help = "give a connection to Redis up from which nothing comes for so long, though an answer "
-             "is due"},
-    {.name = "producer-ttl",
-     .type = OPTION_MS,
-     .target = &options.producer_ttl,
-     .default_text = "7d",
-     .min = 1000,
-     .max = 315360000000,
-     .metavar = "TIME",
-     .help = "remember for so long what a producer has sent, from its last batch on"},
-    {.name = "shutdown-timeout",
-     .type = OPTION_MS,
-     .target = &options.shutdown_timeout,
-     .default_text = "10s",
-     .max = 86400000,
-     .metavar = "TIME",
-     .help = "wait so long for incomplete requests on SIGTERM and SIGINT"},
-};
-
-static const struct options_program program = {
-    .name = "logd",
-    .version = LOGPIPE_VERSION,
-    .usage = "logd [OPTION...]",
-    .summary = "Takes log records over HTTP and puts them into a Redis Stream.",
-    .specs = specs,
-    .count = sizeof(specs) / sizeof(specs[0]),
-};
 
 /* All that lives as long as the event loop. */
 struct daemon {
+    struct logd_config config;
     struct event_base *base;
-    struct redis_url url;
     struct logd_stats stats;
     struct store *store;
     struct echo *echo;
@@ -176,35 +37,19 @@ struct daemon {
 
 /* ---- Set-up ---- */
 
-static void parse_options(int argc, char **argv, struct redis_url *url)
-{
-    char err[512];
-    options.echo = isatty(STDOUT_FILENO);
-    switch (options_parse(&program, argc, argv, NULL, err, sizeof(err))) {
-    case OPTIONS_RUN:
-        break;
-    case OPTIONS_EXIT:
-        exit(EXIT_OK);
-    case OPTIONS_ERROR:
-        diag_die(EXIT_USAGE, "%s", err);
-    }
-    if (!redis_url_parse(url, options.redis, err, sizeof(err)))
-        diag_die(EXIT_USAGE, "--redis (or LOGD_REDIS): %s", err);
-}
-
-static void raise_descriptor_limit(void)
+static void raise_descriptor_limit(struct logd_config *c)
 {
     struct rlimit limit;
-    rlim_t wanted = (rlim_t)options.max_connections + SPARE_DESCRIPTORS;
+    rlim_t wanted = (rlim_t)c->max_connections + SPARE_DESCRIPTORS;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
         return;
     limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
         return;
-    options.max_connections =
+    c->max_connections =
         limit.rlim_cur > SPARE_DESCRIPTORS ? (int64_t)(limit.rlim_cur - SPARE_DESCRIPTORS) : 1;
     diag_warn("--max-connections lowered to %lld: the limit of open files (ulimit -n) is %lld",
-              (long long)options.max_connections, (long long)limit.rlim_cur);
+              (long long)c->max_connections, (long long)limit.rlim_cur);
 }
 
 static size_t larger(int64_t a, int64_t b)
@@ -227,47 +72,49 @@ static struct event_base *new_base(void)
 
 static bool start_parts(struct daemon *d)
 {
+    const struct logd_config *c = &d->config;
     d->stats.start_ms = timestamp_now_ms();
     d->base = new_base();
     if (d->base == NULL)
         return false;
     d->store = store_new(d->base, &(struct store_config){
-                                      .url = &d->url,
-                                      .stream = options.stream,
+                                      .url = &c->redis,
+                                      .stream = c->stream,
                                       .stats = &d->stats,
-                                      .reply_timeout_ms = options.redis_timeout,
-                                      .producer_ttl_ms = options.producer_ttl,
-                                      .max_in_flight = (size_t)options.max_in_flight,
+                                      .reply_timeout_ms = c->redis_timeout_ms,
+                                      .producer_ttl_ms = c->producer_ttl_ms,
+                                      .max_in_flight = (size_t)c->max_in_flight,
                                   });
-    if (options.echo)
+    if (c->echo)
         d->echo = echo_new(STDOUT_FILENO, &d->stats);
     d->api = (struct api){.store = d->store,
                           .echo = d->echo,
                           .stats = &d->stats,
-                          .max_records = (size_t)options.max_records,
-                          .max_message = (size_t)options.max_message};
-    d->http = http_new(d->base, &(struct http_config){
-                                    .max_body = (size_t)options.max_body,
-                                    .max_reading = larger(options.max_in_flight,
-                                                          options.max_body + options.max_body / 2),
-                                    .max_connections = (size_t)options.max_connections,
-                                    .request_timeout_ms = options.request_timeout,
-                                    .idle_timeout_ms = options.idle_timeout,
-                                    .stats = &d->stats,
-                                    .handle = api_handle,
-                                    .arg = &d->api,
-                                });
-    return d->store != NULL && d->http != NULL && (d->echo != NULL || !options.echo);
+                          .max_records = (size_t)c->max_records,
+                          .max_message = (size_t)c->max_message};
+    d->http = http_new(d->base,
+                       &(struct http_config){
+                           .max_body = (size_t)c->max_body,
+                           .max_reading = larger(c->max_in_flight, c->max_body + c->max_body / 2),
+                           .max_connections = (size_t)c->max_connections,
+                           .request_timeout_ms = c->request_timeout_ms,
+                           .idle_timeout_ms = c->idle_timeout_ms,
+                           .stats = &d->stats,
+                           .handle = api_handle,
+                           .arg = &d->api,
+                       });
+    return d->store != NULL && d->http != NULL && (d->echo != NULL || !c->echo);
 }
 
 /* Listens everywhere, and says where on standard output. */
 static void listen_all(struct daemon *d)
 {
+    const struct logd_config *c = &d->config;
     char err[256];
     struct buf shown = {0};
-    for (size_t i = 0; i < options.listen.count; i++) {
+    for (size_t i = 0; i < c->listen.count; i++) {
         char address[LISTEN_SHOWN_MAX];
-        int fd = listen_open(options.listen.item[i], address, err, sizeof(err));
+        int fd = listen_open(c->listen.item[i], address, err, sizeof(err));
         if (fd < 0)
             diag_die(EXIT_ENVIRONMENT, "%s", err);
         if (!http_listen(d->http, fd))
@@ -275,7 +122,7 @@ static void listen_all(struct daemon *d)
         buf_printf(&shown, "%s%s", i > 0 ? ", " : "", address);
     }
     printf("logd: listening on %.*s; redis %s, stream %s\n", (int)shown.len, shown.data,
-           d->url.shown, options.stream);
+           c->redis.shown, c->stream);
     fflush(stdout);
     buf_free(&shown);
 }
@@ -310,7 +157,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     drop_signals(d); /* first, so that what is said next is true */
     diag_info("%s: finishing what has been accepted; a second signal ends logd at once",
               number == SIGINT ? "SIGINT" : "SIGTERM");
-    http_stop(d->http, options.shutdown_timeout, on_stopped, d);
+    http_stop(d->http, d->config.shutdown_timeout_ms, on_stopped, d);
 }
 
 /* SIGHUP asks other daemons to open their files anew, and SIGUSR1 asks logworker for its counters:
@@ -356,8 +203,7 @@ static void free_parts(struct daemon *d)
     drop_signals(d);
     free_signals(d->other_signals);
     event_base_free(d->base);
-    redis_url_free(&d->url);
-    options_list_free(&options.listen);
+    config_free(&d->config);
 }
 
 int main(int argc, char **argv)
@@ -366,8 +212,8 @@ int main(int argc, char **argv)
     diag_init("logd");
     heap_keep();
     event_log_init();
-    parse_options(argc, argv, &d.url);
-    raise_descriptor_limit();
+    config_parse(&d.config, argc, argv);
+    raise_descriptor_limit(&d.config);
     if (!start_parts(&d) || !watch_signals(&d))
         diag_die(EXIT_ENVIRONMENT, "cannot start: out of memory or descriptors");
     listen_all(&d);

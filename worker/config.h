@@ -1,26 +1,32 @@
-/* config.h: the worker's settings. */
+/* config.h: the worker's settings, for main.c and all that it starts. */
 #ifndef WORKER_CONFIG_H
 #define WORKER_CONFIG_H
 
+#include "common/diag.h"
 #include "common/level.h"
-#include "common/options.h"
 #include "common/redis/url.h"
 
 #define BATCH_MAX            10000
 #define REDIS_BACKOFF_MIN_MS 50
 #define REDIS_BACKOFF_MAX_MS 2000
 
+/* What --fsync may be besides a number of seconds. */
+enum fsync_policy {
+    FSYNC_BATCH = -1, /* before each acknowledgement */
+    FSYNC_NEVER = 0,
+};
+
 struct config {
+    const char *redis_text; /* --redis as it was given */
     struct redis_url redis;
     const char *stream, *group, *consumer, *output;
     char *dead_key, *lineage_key; /* owned; derived from stream */
     const char *listen;           /* of the status port; NULL: none */
     enum level level;             /* the lowest that is written */
     int64_t batch;                /* entries a read */
+    int64_t fsync_s;              /* seconds between two, or enum fsync_policy */
     int64_t message_max;          /* bytes */
     int64_t redis_timeout_ms, shutdown_timeout_ms;
-    bool fsync_batch;
-    int64_t fsync_interval_ms; /* 0: none */
 };
 
 /* Exits after --help and --version, and with EXIT_USAGE after a mistake. */

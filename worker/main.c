@@ -109,15 +109,14 @@ static void on_hup(evutil_socket_t number, short what, void *arg)
 {
     struct worker *w = arg;
     /* The timer will look only at the new file. */
-    if (w->config.fsync_interval_ms > 0)
+    if (w->config.fsync_s > 0)
         on_fsync(number, what, w);
     commit_reopen(consumer_committer(w->consumer));
 }
 
 static void make_events(struct worker *w)
 {
-    const int64_t ms = w->config.fsync_interval_ms;
-    const struct timeval interval = {.tv_sec = ms / 1000};
+    const struct timeval interval = {.tv_sec = w->config.fsync_s};
     struct event **e = w->events;
     e[TIMER_FSYNC] = event_new(w->base, -1, EV_PERSIST, on_fsync, w);
     e[TIMER_SHUTDOWN] = event_new(w->base, -1, 0, on_deadline, w);
@@ -128,7 +127,7 @@ static void make_events(struct worker *w)
     for (int i = 0; i < EVENT_COUNT; i++)
         if (e[i] == NULL || (i >= SIGNAL_TERM && event_add(e[i], NULL) != 0))
             diag_die(EXIT_ENVIRONMENT, "cannot set up signals: out of memory");
-    if (ms > 0 && event_add(e[TIMER_FSYNC], &interval) != 0)
+    if (interval.tv_sec > 0 && event_add(e[TIMER_FSYNC], &interval) != 0)
         diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
 }
 
@@ -143,7 +142,7 @@ static void start(struct worker *w)
     if (w->base == NULL)
         diag_die(EXIT_ENVIRONMENT, "cannot start the event loop: out of memory or descriptors");
     make_events(w);
-    if (!sink_open(&w->sink, c->output, c->fsync_batch, err, sizeof(err)))
+    if (!sink_open(&w->sink, c->output, c->fsync_s == FSYNC_BATCH, err, sizeof(err)))
         diag_die(EXIT_ENVIRONMENT, "%s", err);
     w->consumer = consumer_new(w->base, c, &w->sink, &w->stats, on_finished, w);
     if (w->consumer == NULL)

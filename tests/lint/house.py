@@ -12,8 +12,8 @@ TREES = ("common", "liblogclient", "logd", "worker", "examples", "tests")
 LONG_TESTS = {"tests/unit/liblogclient/test_ring.c", "tests/unit/worker/test_sink.c"}
 
 # What the library takes from common/, and what the program logsend takes besides.
-LIBRARY_MAY = {"buf", "crash", "jsontext", "level", "options", "record", "timer", "timestamp", "utf8"}
-LOGSEND_MAY = LIBRARY_MAY | {"diag", "options-help"}
+LIBRARY_MAY = {"buf", "crash", "jsontext", "level", "option", "record", "timer", "timestamp", "utf8"}
+LOGSEND_MAY = LIBRARY_MAY | {"diag", "options"}
 
 # What a file of the first path may not include, and the remedy. The first rule that fits a file says it.
 LAYERS = [

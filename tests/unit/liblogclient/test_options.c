@@ -1,4 +1,4 @@
-/* The library's properties and URLs. */
+/* test_options.c: the library's properties and URLs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +34,8 @@ static void test_defaults_are_those_of_the_manual(void **state)
     assert_int_equal(o->batch_records, 1000);
     assert_int_equal(o->linger_ms, 5);
     assert_int_equal(o->max_message_bytes, 65536);
-    assert_int_equal(o->adopt, LC_ON);
+    assert_true(o->adopt);
+    assert_int_equal(o->report, LC_REPORT_OFF);
 }
 
 static void test_values_are_set_and_errors_name_property_value_and_remedy(void **state)
@@ -50,16 +51,23 @@ static void test_values_are_set_and_errors_name_property_value_and_remedy(void *
         {"on_full", "block", LOGCLIENT_OK, NULL},
         {"adopt", "off", LOGCLIENT_OK, NULL},
         {"url", "http://a:1,http://[::1]:2/logs/", LOGCLIENT_OK, NULL},
-        {"ring_bytes", "1k", LOGCLIENT_BAD_VALUE, "ring_bytes: \"1k\" is not a number of bytes"},
+        {"ring_bytes", "1k", LOGCLIENT_BAD_VALUE,
+         "ring_bytes: \"1k\" is not valid: give a number of bytes, optionally with k, m or g"},
         {"ring_bytes", "64mb", LOGCLIENT_BAD_VALUE, "ring_bytes: \"64mb\""},
-        {"ring_bytes", "99999999999999999999", LOGCLIENT_BAD_VALUE, "for example 64m"},
-        {"ring_bytes", "9223372036854775807g", LOGCLIENT_BAD_VALUE, "for example 64m"},
+        {"ring_bytes", "99999999999999999999", LOGCLIENT_BAD_VALUE, ", from 1m to "},
+        {"ring_bytes", "9223372036854775807g", LOGCLIENT_BAD_VALUE, ", from 1m to "},
         {"linger_ms", "", LOGCLIENT_BAD_VALUE,
-         "linger_ms: \"\" is not a whole number from 1 to 60000"},
+         "linger_ms: \"\" is not valid: give a whole number, from 1 to 60000"},
         {"linger_ms", "-1", LOGCLIENT_BAD_VALUE, "linger_ms: \"-1\""},
         {"linger_ms", " 5", LOGCLIENT_BAD_VALUE, "linger_ms: \" 5\""},
         {"linger_ms", "5k", LOGCLIENT_BAD_VALUE, "linger_ms: \"5k\""},
-        {"on_full", "wait", LOGCLIENT_BAD_VALUE, "on_full: \"wait\" must be drop or block"},
+        {"on_full", "wait", LOGCLIENT_BAD_VALUE,
+         "on_full: \"wait\" is not valid: give drop or block"},
+        {"on_full", "0", LOGCLIENT_BAD_VALUE, "on_full: \"0\""},
+        {"report", "stdout", LOGCLIENT_BAD_VALUE,
+         "report: \"stdout\" is not valid: give off or stderr"},
+        {"adopt", "perhaps", LOGCLIENT_BAD_VALUE,
+         "adopt: \"perhaps\" is not valid: give true or false"},
         {"url", "https://a", LOGCLIENT_BAD_VALUE, "asks for TLS"},
         {"url", "ftp://a", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
         {"url", "http://", LOGCLIENT_BAD_VALUE, "http://HOST[:PORT]"},
@@ -86,19 +94,20 @@ static void test_values_are_set_and_errors_name_property_value_and_remedy(void *
     assert_int_equal(o->ring_bytes, 2 << 20);
     assert_int_equal(o->linger_ms, 1);
     assert_int_equal(o->on_full, LC_BLOCK);
-    assert_int_equal(o->adopt, LC_OFF);
+    assert_false(o->adopt);
     assert_string_equal(o->url, "http://a:1,http://[::1]:2/logs/");
 }
 
 static void test_urls_are_taken_apart(void **state)
 {
     struct lc_url urls[LC_URLS_MAX];
-    char why[200];
+    const char *why;
     (void)state;
     assert_int_equal(
         lc_urls_parse("http://example.org,HTTP://[fe80::1]:81/a/b/,http://10.0.0.1:4001/", urls,
-                      why, sizeof(why)),
+                      &why),
         3);
+    assert_null(why);
     assert_string_equal(urls[0].host, "example.org");
     assert_int_equal(urls[0].port, 4000);
     assert_string_equal(urls[0].path, "/api/log");
@@ -115,7 +124,7 @@ static void test_urls_are_taken_apart(void **state)
     assert_int_equal(
         lc_urls_parse(
             "http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a",
-            urls, why, sizeof(why)),
+            urls, &why),
         -1);
     assert_non_null(strstr(why, "more than 8"));
 }
@@ -135,6 +144,22 @@ static void test_the_environment_overrides_and_its_errors_name_the_variable(void
     unsetenv("LOGCLIENT_LINGER_MS");
 }
 
+static void test_errors_need_no_buffer(void **state)
+{
+    logclient_options_t *o = *state;
+    assert_int_equal(logclient_options_set(o, "linger_ms", "x", NULL, 99), LOGCLIENT_BAD_VALUE);
+    assert_int_equal(logclient_options_set(o, "colour", "x", NULL, 99), LOGCLIENT_UNKNOWN_PROPERTY);
+    assert_int_equal(o->linger_ms, 5);
+}
+
+static void test_a_bad_url_leaves_the_good_one(void **state)
+{
+    logclient_options_t *o = *state;
+    assert_int_equal(logclient_options_set(o, "url", "http://a", NULL, 0), LOGCLIENT_OK);
+    assert_int_equal(logclient_options_set(o, "url", "http://", NULL, 0), LOGCLIENT_BAD_VALUE);
+    assert_string_equal(o->url, "http://a");
+}
+
 static void test_a_copy_is_independent(void **state)
 {
     logclient_options_t *o = *state;
@@ -151,13 +176,12 @@ static void test_a_copy_is_independent(void **state)
 
 static void test_the_table_can_be_listed(void **state)
 {
-    struct lc_property_info info;
     size_t n = 0;
     (void)state;
-    while (lc_property_info(n, &info)) {
-        assert_non_null(info.name);
-        assert_true(strlen(info.help) > 10);
-        n++;
+    for (const struct option_spec *p; (p = lc_property(n)) != NULL; n++) {
+        assert_non_null(p->name);
+        assert_non_null(p->default_text);
+        assert_true(strlen(p->help) > 10);
     }
     assert_int_equal(n, 15);
 }
@@ -170,6 +194,8 @@ int main(void)
         WITH_OPTIONS(test_values_are_set_and_errors_name_property_value_and_remedy),
         cmocka_unit_test(test_urls_are_taken_apart),
         cmocka_unit_test(test_the_environment_overrides_and_its_errors_name_the_variable),
+        WITH_OPTIONS(test_errors_need_no_buffer),
+        WITH_OPTIONS(test_a_bad_url_leaves_the_good_one),
         WITH_OPTIONS(test_a_copy_is_independent),
         cmocka_unit_test(test_the_table_can_be_listed),
     };
