@@ -23,8 +23,7 @@ static const struct option_spec specs[] = {
     {ROW("max-records", OPTION_NUMBER, max_records), .default_text = "10000", .min = 1,
      .max = 1000000, .metavar = "N", .help = "answer 413 to bodies with more records"},
     {ROW("max-message", OPTION_BYTES, max_message), .default_text = "64k", .min = 1,
-     .max = BODY_LIMIT, .metavar = "BYTES",
-     .help = "answer 400 to longer messages; logworker has the same option"},
+     .max = BODY_LIMIT, .metavar = "BYTES", .help = "answer 400 to longer messages"},
     {ROW("max-in-flight", OPTION_BYTES, max_in_flight), .default_text = "64m", .min = 1,
      .max = 1LL << 40, .metavar = "BYTES",
      .help = "answer 503 while more than that waits for Redis, or is being received;\n"

@@ -1,5 +1,6 @@
 #include "worker/batch.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -59,7 +60,7 @@ static void add_entry(struct stream_batch *b, const struct config *config, struc
     struct record r;
     for (size_t i = 0; i < count && i < ENTRY_SPANS_MAX; i++)
         spans[i] = reply_span(reply_at(fields, i));
-    if (!entry_read(&r, spans, count, (size_t)config->message_max, &b->scratch, reason)) {
+    if (!entry_read(&r, spans, count, SIZE_MAX, &b->scratch, reason)) {
         add_dead(b, config, id, fields, reason);
         return;
     }

@@ -28,9 +28,6 @@ static const struct option_spec specs[] = {
      .help = "never, batch (before each acknowledgement), or every so many seconds;\n"
              "only a power cut or a crash of the system makes a difference"},
     {DAEMON_LISTEN(struct config, OPTION_STRING, "answer /metrics, /healthz and /readyz there")},
-    {ROW("max-message", OPTION_BYTES, message_max), .default_text = "64k", .min = 1,
-     .max = 1LL << 30, .metavar = "BYTES",
-     .help = "longer messages are malformed; logd has the same option"},
     {DAEMON_REDIS_TIMEOUT(struct config)},
     {DAEMON_SHUTDOWN_TIMEOUT(struct config)},
 };

@@ -25,7 +25,6 @@ struct config {
     enum level level;             /* the lowest that is written */
     int64_t batch;                /* entries a read */
     int64_t fsync_s;              /* seconds between two, or enum fsync_policy */
-    int64_t message_max;          /* bytes */
     int64_t redis_timeout_ms, shutdown_timeout_ms;
 };
 

@@ -622,7 +622,7 @@ def test_fsync_before_a_rotation(box, redis):
 
 # ---- Options and errors ----
 
-@pytest.mark.parametrize("args", [["--nonsense"], ["--level", "loud"], ["--fsync", "sometimes"], ["--redis", "x://y"], ["operand"]])
+@pytest.mark.parametrize("args", [["--nonsense"], ["--level", "loud"], ["--fsync", "sometimes"], ["--redis", "x://y"], ["operand"], ["--max-message", "64k"]])
 def test_usage_errors(box, args):
     p = box.run("logworker", [program("logworker"), *args], cwd=box.dir)
     assert p.popen.returncode == 64
@@ -647,7 +647,7 @@ def test_default_output_is_app_log_here(box, redis):
 
 
 def test_environment(box, redis):
-    worker = box.worker(redis, env={"LOGWORKER_LEVEL": "trace"})
+    worker = box.worker(redis, env={"LOGWORKER_LEVEL": "trace", "LOGWORKER_MAX_MESSAGE": "ignored"})
     add(redis, "m", "trace")
     drain(redis)
     assert worker.messages() == ["m"]

@@ -109,6 +109,15 @@ static void test_fsync_is_a_word_or_a_time(void **state)
     refused("--fsync=86401", "from 1s to 1d");
 }
 
+static void test_messages_have_no_limit_of_the_workers(void **state)
+{
+    (void)state;
+    refused("--max-message=64k", "unknown option --max-message");
+    setenv("LOGWORKER_MAX_MESSAGE", "nonsense", 1);
+    parse("");
+    assert_string_equal(config.stream, "logs-stream");
+}
+
 static void test_mistakes_end_the_process(void **state)
 {
     (void)state;
@@ -136,6 +145,7 @@ int main(void)
         TEST(test_the_command_line_wins),
         TEST(test_levels_have_aliases),
         TEST(test_fsync_is_a_word_or_a_time),
+        TEST(test_messages_have_no_limit_of_the_workers),
         TEST(test_mistakes_end_the_process),
         TEST(test_help_and_version_end_it_well),
     };
