@@ -2,12 +2,20 @@
 #include "worker/config.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/daemon-options.h"
 #include "common/options.h"
 #include "common/redis/keys.h"
 
 #define ROW(name, kind, member) OPTION_ROW(name, kind, struct config, member)
+
+static const char *check_output(const char *value)
+{
+    if (strcmp(value, "-") == 0)
+        return "standard output is not supported yet; give a file (./- for one of that name)";
+    return option_check_name(value);
+}
 
 static const struct option_spec specs[] = {
     {DAEMON_REDIS(struct config)},
@@ -17,7 +25,7 @@ static const struct option_spec specs[] = {
     {ROW("consumer", OPTION_STRING, consumer), .default_text = "logworker", .metavar = "NAME",
      .check = option_check_name, .help = "the name in the group; one name belongs to one log file"},
     {ROW("output", OPTION_STRING, output), .letter = 'o', .default_text = "app.log",
-     .metavar = "FILE", .check = option_check_name,
+     .metavar = "FILE", .check = check_output,
      .help = "the log file; beside it FILE.state keeps what is committed"},
     {ROW("level", OPTION_LEVEL, level), .letter = 'l', .default_text = "warn", .metavar = "LEVEL",
      .help = "write this level and above: " LEVEL_NAMES},

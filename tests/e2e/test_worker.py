@@ -629,6 +629,21 @@ def test_usage_errors(box, args):
     assert args[0].lstrip("-") in p.stderr()
 
 
+def test_standard_output_is_refused(box, redis):
+    """"-" once made a file of that name; "./-" still does."""
+    p = box.run("logworker", [program("logworker"), "--redis", redis.url, "-o", "-"], cwd=box.dir)
+    assert p.popen.returncode == 64
+    assert "standard output is not supported yet" in p.stderr() and "./-" in p.stderr()
+    assert not os.path.exists(box.path("-"))
+    worker = Worker(box, redis)
+    worker.argv = [program("logworker"), "--redis", redis.url, "-o", "./-"]
+    worker.cwd = box.dir
+    worker.start()
+    add(redis, "m")
+    drain(redis)
+    assert read_lines(box.path("-"))[0] != b""
+
+
 def test_log_that_cannot_be_opened(box, redis):
     path = box.path("no/such/directory/app.log")
     p = box.run("logworker", [program("logworker"), "--redis", redis.url, "--output", path])

@@ -109,6 +109,15 @@ static void test_fsync_is_a_word_or_a_time(void **state)
     refused("--fsync=86401", "from 1s to 1d");
 }
 
+static void test_standard_output_is_not_supported_yet(void **state)
+{
+    (void)state;
+    refused("-o -", "-o: \"-\" is not valid: standard output is not supported yet; give a file "
+                    "(./- for one of that name)");
+    setenv("LOGWORKER_OUTPUT", "-", 1);
+    refused("", "environment variable LOGWORKER_OUTPUT: \"-\" is not valid: standard output");
+}
+
 static void test_messages_have_no_limit_of_the_workers(void **state)
 {
     (void)state;
@@ -145,6 +154,7 @@ int main(void)
         TEST(test_the_command_line_wins),
         TEST(test_levels_have_aliases),
         TEST(test_fsync_is_a_word_or_a_time),
+        TEST(test_standard_output_is_not_supported_yet),
         TEST(test_messages_have_no_limit_of_the_workers),
         TEST(test_mistakes_end_the_process),
         TEST(test_help_and_version_end_it_well),
