@@ -3,6 +3,7 @@
 #ifndef COMMON_DAEMON_OPTIONS_H
 #define COMMON_DAEMON_OPTIONS_H
 
+#include "common/diag.h"
 #include "common/http/listening.h"
 #include "common/option.h"
 
@@ -40,5 +41,15 @@
     OPTION_ROW("shutdown-timeout", OPTION_MS, settings, shutdown_timeout_ms),                      \
         .default_text = "10s", .max = DAY_MS, .metavar = "TIME",                                   \
         .help = "after SIGTERM or SIGINT, take at most so long to finish what has begun"
+
+/* enum diag_level log_level */
+#define DAEMON_LOG_LEVEL(settings)                                                                 \
+    OPTION_ROW("log-level", OPTION_CHOICE, settings, log_level),                                   \
+        .default_text = "info", .metavar = "LEVEL",                                                \
+        .choices = OPTION_CHOICES({"debug", DIAG_DEBUG}, {"info", DIAG_INFO}, {"warn", DIAG_WARN}, \
+                                  {"error", DIAG_ERROR}),                                          \
+        .help =                                                                                    \
+            "print diagnostics of this level and above: debug (each change of a state), info, "    \
+            "warn or error"
 
 #endif

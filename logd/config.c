@@ -41,6 +41,7 @@ static const struct option_spec specs[] = {
      .max = 3650LL * DAY_MS, .metavar = "TIME",
      .help = "remember for so long what a producer has sent, from its last batch on"},
     {DAEMON_SHUTDOWN_TIMEOUT(struct logd_config)},
+    {DAEMON_LOG_LEVEL(struct logd_config)},
 };
 
 static const struct options_program program = {
@@ -57,6 +58,7 @@ void config_parse(struct logd_config *c, int argc, char **argv)
     char err[256];
     *c = (struct logd_config){.echo = isatty(STDOUT_FILENO)};
     options_parse_or_exit(&program, c, argc, argv);
+    diag_set_level(c->log_level);
     if (!redis_url_parse(&c->redis, c->redis_text, err, sizeof(err)))
         diag_die(EXIT_USAGE, "--redis (or LOGD_REDIS): %s", err);
 }

@@ -17,6 +17,7 @@ struct logd_config {
     int64_t max_records, max_connections;
     int64_t request_timeout_ms, idle_timeout_ms, redis_timeout_ms, shutdown_timeout_ms;
     int64_t producer_ttl_ms;
+    enum diag_level log_level; /* in force */
 };
 
 /* Exits after --help and --version, and with EXIT_USAGE after a mistake. */

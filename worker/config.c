@@ -38,6 +38,7 @@ static const struct option_spec specs[] = {
     {DAEMON_LISTEN(struct config, OPTION_STRING, "answer /metrics, /healthz and /readyz there")},
     {DAEMON_REDIS_TIMEOUT(struct config)},
     {DAEMON_SHUTDOWN_TIMEOUT(struct config)},
+    {DAEMON_LOG_LEVEL(struct config)},
 };
 
 static const struct options_program program = {
@@ -54,6 +55,7 @@ void config_parse(struct config *c, int argc, char **argv)
     char err[256];
     *c = (struct config){0};
     options_parse_or_exit(&program, c, argc, argv);
+    diag_set_level(c->log_level);
     if (!redis_url_parse(&c->redis, c->redis_text, err, sizeof(err)))
         diag_die(EXIT_USAGE, "--redis (or LOGWORKER_REDIS): %s", err);
     c->dead_key = key_new(c->stream, KEY_DEAD);

@@ -26,6 +26,7 @@ struct config {
     int64_t batch;                /* entries a read */
     int64_t fsync_s;              /* seconds between two, or enum fsync_policy */
     int64_t redis_timeout_ms, shutdown_timeout_ms;
+    enum diag_level log_level; /* in force */
 };
 
 /* Exits after --help and --version, and with EXIT_USAGE after a mistake. */

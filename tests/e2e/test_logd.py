@@ -144,7 +144,7 @@ def test_port_in_use(box, redis, logd):
 
 
 @pytest.mark.parametrize("args", [["--nonsense"], ["--listen", "x"], ["--listen", "127.0.0.1:99999"], ["--redis", "http://x"],
-                                  ["--max-body", "-1"], ["--max-body", "abc"], ["--stream"], ["operand"]])
+                                  ["--max-body", "-1"], ["--max-body", "abc"], ["--stream"], ["--log-level", "loud"], ["operand"]])
 def test_usage_errors(box, args):
     p = box.run("logd", [program("logd"), *args])
     assert p.popen.returncode == 64

@@ -622,7 +622,8 @@ def test_fsync_before_a_rotation(box, redis):
 
 # ---- Options and errors ----
 
-@pytest.mark.parametrize("args", [["--nonsense"], ["--level", "loud"], ["--fsync", "sometimes"], ["--redis", "x://y"], ["operand"], ["--max-message", "64k"]])
+@pytest.mark.parametrize("args", [["--nonsense"], ["--level", "loud"], ["--fsync", "sometimes"], ["--redis", "x://y"], ["operand"],
+                                  ["--log-level", "loud"], ["--max-message", "64k"]])
 def test_usage_errors(box, args):
     p = box.run("logworker", [program("logworker"), *args], cwd=box.dir)
     assert p.popen.returncode == 64

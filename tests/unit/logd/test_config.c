@@ -65,6 +65,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.redis_timeout_ms, 5000);
     assert_int_equal(config.producer_ttl_ms, 7 * 86400000);
     assert_int_equal(config.shutdown_timeout_ms, 10000);
+    assert_int_equal(config.log_level, DIAG_INFO);
 }
 
 static void test_the_command_line_wins(void **state)
@@ -72,6 +73,7 @@ static void test_the_command_line_wins(void **state)
     (void)state;
     setenv("LOGD_LISTEN", "127.0.0.1:1,[::1]:2", 1);
     setenv("LOGD_STREAM", "from-env", 1);
+    setenv("LOGD_LOG_LEVEL", "error", 1);
     parse("-s given -r unix:///run/redis.sock?db=3 --no-echo --shutdown-timeout=0");
     assert_int_equal(config.listen.count, 2);
     assert_string_equal(config.listen.item[1], "[::1]:2");
@@ -80,6 +82,7 @@ static void test_the_command_line_wins(void **state)
     assert_int_equal(config.redis.db, 3);
     assert_false(config.echo);
     assert_int_equal(config.shutdown_timeout_ms, 0);
+    assert_int_equal(config.log_level, DIAG_ERROR);
 }
 
 static void test_echo_is_off_where_nobody_looks(void **state)
@@ -98,6 +101,8 @@ static void test_mistakes_end_the_process(void **state)
     refused("--stream=", "--stream: \"\" is not valid: give a name");
     refused("--listen=x", "--listen: \"x\" is not valid: no port");
     refused("--max-body=0", "from 1 to 1g");
+    refused("--log-level=loud",
+            "--log-level: \"loud\" is not valid: give debug, info, warn or error");
     refused("--redis=http://x", "--redis (or LOGD_REDIS): ");
     refused("--fsync=batch", "unknown option --fsync");
 }
@@ -113,9 +118,24 @@ static void test_help_and_version_end_it_well(void **state)
 {
     (void)state;
     assert_int_equal(run_child(parse, "--help", text, sizeof(text)), EXIT_OK);
-    assert_non_null(strstr(text, "LOGD_STREAM"));
+    assert_non_null(strstr(text, "LOGD_LOG_LEVEL"));
     assert_int_equal(run_child(parse, "--version", text, sizeof(text)), EXIT_OK);
     assert_string_equal(text, "logd " LOGPIPE_VERSION "\n");
+}
+
+static void parse_and_say(const void *line)
+{
+    parse(line);
+    diag_debug("a detail");
+}
+
+static void test_the_log_level_is_in_force(void **state)
+{
+    (void)state;
+    run_child(parse_and_say, "--log-level=debug", text, sizeof(text));
+    assert_non_null(strstr(text, "a detail"));
+    run_child(parse_and_say, "", text, sizeof(text));
+    assert_string_equal(text, "");
 }
 
 int main(void)
@@ -128,6 +148,7 @@ int main(void)
         TEST(test_mistakes_end_the_process),
         TEST(test_a_password_is_never_printed),
         TEST(test_help_and_version_end_it_well),
+        TEST(test_the_log_level_is_in_force),
     };
     return cmocka_run_group_tests_name("logd's config", tests, NULL, NULL);
 }

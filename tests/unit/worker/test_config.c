@@ -63,6 +63,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.fsync_s, FSYNC_NEVER);
     assert_int_equal(config.redis_timeout_ms, 5000);
     assert_int_equal(config.shutdown_timeout_ms, 10000);
+    assert_int_equal(config.log_level, DIAG_INFO);
 }
 
 static void test_the_command_line_wins(void **state)
@@ -70,12 +71,14 @@ static void test_the_command_line_wins(void **state)
     (void)state;
     setenv("LOGWORKER_LEVEL", "trace", 1);
     setenv("LOGWORKER_BATCH", "7", 1);
+    setenv("LOGWORKER_LOG_LEVEL", "warn", 1);
     parse("--batch 9 -s {logs} -o ./- --listen 127.0.0.1:0");
     assert_int_equal(config.level, LEVEL_TRACE);
     assert_int_equal(config.batch, 9);
     assert_string_equal(config.dead_key, "{logs}:dead");
     assert_string_equal(config.output, "./-");
     assert_string_equal(config.listen, "127.0.0.1:0");
+    assert_int_equal(config.log_level, DIAG_WARN);
 }
 
 static void test_levels_have_aliases(void **state)
@@ -134,6 +137,8 @@ static void test_mistakes_end_the_process(void **state)
     refused("--output=", "--output: \"\" is not valid: give a name");
     refused("--level=loud", "--level: \"loud\" is not valid: give one of trace, debug");
     refused("--batch=10001", "from 1 to 10000");
+    refused("--log-level=loud",
+            "--log-level: \"loud\" is not valid: give debug, info, warn or error");
     refused("--redis=http://x", "--redis (or LOGWORKER_REDIS): ");
 }
 
@@ -141,9 +146,24 @@ static void test_help_and_version_end_it_well(void **state)
 {
     (void)state;
     assert_int_equal(run_child(parse, "--help", text, sizeof(text)), EXIT_OK);
-    assert_non_null(strstr(text, "LOGWORKER_STREAM"));
+    assert_non_null(strstr(text, "LOGWORKER_LOG_LEVEL"));
     assert_int_equal(run_child(parse, "--version", text, sizeof(text)), EXIT_OK);
     assert_string_equal(text, "logworker " LOGPIPE_VERSION "\n");
+}
+
+static void parse_and_say(const void *line)
+{
+    parse(line);
+    diag_debug("a detail");
+}
+
+static void test_the_log_level_is_in_force(void **state)
+{
+    (void)state;
+    run_child(parse_and_say, "--log-level=debug", text, sizeof(text));
+    assert_non_null(strstr(text, "a detail"));
+    run_child(parse_and_say, "", text, sizeof(text));
+    assert_string_equal(text, "");
 }
 
 int main(void)
@@ -158,6 +178,7 @@ int main(void)
         TEST(test_messages_have_no_limit_of_the_workers),
         TEST(test_mistakes_end_the_process),
         TEST(test_help_and_version_end_it_well),
+        TEST(test_the_log_level_is_in_force),
     };
     return cmocka_run_group_tests_name("the worker's config", tests, NULL, NULL);
 }
