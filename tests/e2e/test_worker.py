@@ -124,7 +124,6 @@ MALFORMED = {
     "long service": [("service", "x" * 129) if f[0] == "service" else f for f in GOOD],
     "control character in the service": [("service", "a\nb") if f[0] == "service" else f for f in GOOD],
     "message that is not UTF-8": [("message", b"\xff") if f[0] == "message" else f for f in GOOD],
-    "message too long": [("message", "x" * 65537) if f[0] == "message" else f for f in GOOD],
     "not a timestamp": [("timestamp", "now") if f[0] == "timestamp" else f for f in GOOD],
     "fields that are not JSON": GOOD + [("fields", "{")],
     "fields that are an array": GOOD + [("fields", "[]")],
