@@ -45,7 +45,7 @@ UNIT       := $(patsubst tests/%.c,%,$(wildcard tests/unit/*/test_*.c tests/unit
 ifeq ($(SAN),thread)
 UNIT       := $(filter-out %/test_sink_crash,$(UNIT)) # it has one thread, and is slow
 endif
-HELPERS    := $(patsubst tests/e2e/%.c,%,$(wildcard tests/e2e/*.c))
+HELPERS    := $(patsubst tests/e2e/%.c,%,$(filter-out tests/e2e/process-%.c,$(wildcard tests/e2e/*.c)))
 BENCH      := call load latency floor bare
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -176,6 +176,8 @@ $(foreach dir,common liblogclient logd worker,\
 
 $(HELPERS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/e2e/%.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
 	$(call link_application)
+
+$(BUILD)/tests/process: $(call obj,$(wildcard tests/e2e/process-*.c))
 
 UNIT_ASKED = $(if $(T),$(foreach t,$(UNIT),$(if $(filter $(T) $(T:%=test_%),$(notdir $(t))),$(t))),$(UNIT))
 

@@ -1,18 +1,16 @@
-/* process: what a program may do to itself while it logs: fork, exec, spawn, exit, be interrupted,
- * close descriptors. One scenario a run; each record that was accepted is listed in a file. It sees
- * only the public header. */
+/* process.c: what a program may do to itself while it logs: exec, spawn, exit, be interrupted,
+ * close descriptors, and fork (process-fork.c). test_process.py runs one scenario at a time. Each
+ * record that was accepted is listed in a file. It sees only the public header. */
+#include "process.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -28,7 +26,7 @@ static int list_fd = -1;
 static const char *list_path, *self;
 static bool stop; /* atomic */
 
-static _Noreturn void die(const char *what)
+_Noreturn void die(const char *what)
 {
     fprintf(stderr, "process: %s: %s\n", what, strerror(errno));
     _exit(70);
@@ -41,8 +39,7 @@ static void open_list(void)
         die(list_path);
 }
 
-/* Logs "TAG-NUMBER" and lists it if it was accepted. Async-signal-safe but for the first call. */
-static bool log_one(const char *tag, long number)
+bool log_one(const char *tag, long number)
 {
     char line[128], digits[24];
     size_t n = strlen(tag), d = 0;
@@ -62,46 +59,32 @@ static bool log_one(const char *tag, long number)
     return true;
 }
 
-static void log_many(const char *tag, long count)
+void log_many(const char *tag, long count)
 {
     for (long i = 0; i < count; i++)
         if (!log_one(tag, i))
             die("send_log");
 }
 
-static void flush(void)
+void flush(void)
 {
     if (logclient_flush(NULL, FLUSH_MS) != LOGCLIENT_OK)
         die("logclient_flush");
 }
 
-static int count_entries(const char *path)
+void *log_until_stopped(void *arg)
 {
-    DIR *dir = opendir(path);
-    int n = -3; /* ".", "..", and for descriptors the one that reads them */
-    if (!dir)
-        die(path);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
+    const char *tag = arg;
+    for (long i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
+        log_one(tag, i);
+        nanosleep(&(struct timespec){0, 200000}, NULL);
+    }
+    return NULL;
 }
 
-/* Of the two that stay, the main one and the library's, and of others. A thread that was joined
- * may be listed for a moment more. */
-static int count_threads(void)
+void stop_logging(void)
 {
-    int n;
-    for (int i = 0; (n = count_entries("/proc/self/task") + 1) > 2 && i < 1000; i++)
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
-    return n;
-}
-
-static void print_counts(const char *name)
-{
-    printf("%s: %d descriptors, %d threads\n", name, count_entries("/proc/self/fd"),
-           count_threads());
-    fflush(stdout);
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 }
 
 /* What each descriptor is, but for the three standard ones and the list. */
@@ -115,91 +98,6 @@ static void print_descriptors(void)
             printf("fd %d: %.*s\n", fd, (int)n, target);
     }
     fflush(stdout);
-}
-
-/* ---- Fork ---- */
-
-static void *log_until_stopped(void *arg)
-{
-    const char *tag = arg;
-    for (long i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
-        log_one(tag, i);
-        nanosleep(&(struct timespec){0, 200000}, NULL);
-    }
-    return NULL;
-}
-
-static _Noreturn void child(long number, long records)
-{
-    char tag[64];
-    snprintf(tag, sizeof(tag), "child%ld", number);
-    log_many(tag, records);
-    if (logclient_stat(NULL, LOGCLIENT_STAT_RING_FALLBACK) != 0)
-        _exit(74);
-    if (number % 5 == 0)
-        _exit(0); /* without the exit flush: the ring is left to others */
-    exit(0);
-}
-
-static void reap_one(void)
-{
-    int status;
-    if (wait(&status) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "process: a child ended with status %#x\n", (unsigned)status);
-        _exit(70);
-    }
-}
-
-/* COUNT RECORDS THREADS: children of a process that logs, also while they are made. */
-static void run_forks(char **arg)
-{
-    long count = atol(arg[0]), records = atol(arg[1]), threads = atol(arg[2]);
-    pthread_t thread[8];
-    char tag[8][32];
-    log_many("parent", 100);
-    flush();
-    print_counts("before");
-    for (long i = 0; i < threads; i++) {
-        snprintf(tag[i], sizeof(tag[i]), "thread%ld", i);
-        if (pthread_create(&thread[i], NULL, log_until_stopped, tag[i]) != 0)
-            die("pthread_create");
-    }
-    for (long i = 0; i < count; i++) {
-        if (i >= 4)
-            reap_one();
-        if (!log_one("between", i))
-            die("send_log");
-        pid_t pid = fork();
-        if (pid < 0)
-            die("fork");
-        if (pid == 0)
-            child(i, records);
-    }
-    for (long i = 0; i < 4; i++)
-        reap_one();
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (long i = 0; i < threads; i++)
-        pthread_join(thread[i], NULL);
-    flush();
-    print_counts("after");
-}
-
-/* After a line of input: forks a child that logs nothing and outlives its parent. */
-static void run_orphan(char **arg)
-{
-    char c;
-    (void)arg;
-    log_many("parent", 100);
-    if (read(STDIN_FILENO, &c, 1) < 0)
-        die("standard input");
-    pid_t pid = fork();
-    if (pid < 0)
-        die("fork");
-    if (pid > 0) {
-        printf("orphan: %d\n", (int)pid);
-        fflush(stdout);
-    }
-    pause();
 }
 
 /* ---- Exec and spawn ---- */
@@ -422,85 +320,10 @@ static void run_daemon(char **arg)
         log_one("after", i);
         nanosleep(&(struct timespec){0, 10000000}, NULL);
     }
-    nanosleep(&(struct timespec){1, 200000000},
-              NULL); /* a call after a second of silence wakes the sender */
+    /* A call after a second of silence wakes the sender. */
+    nanosleep(&(struct timespec){1, 200000000}, NULL);
     log_one("after", 20);
     printf("flushed: %d\n", (int)logclient_flush(NULL, 5000));
-}
-
-static volatile sig_atomic_t in_first_call;
-
-static void on_fork_signal(int number)
-{
-    (void)number;
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(0);
-    if (pid < 0 || waitpid(pid, NULL, 0) != pid)
-        _exit(73);
-}
-
-/* Takes the place of the C library's: the signal comes while the library makes its client. */
-int eventfd(unsigned value, int flags);
-int eventfd(unsigned value, int flags)
-{
-    if (in_first_call)
-        raise(SIGUSR1);
-    return (int)syscall(SYS_eventfd2, value, flags);
-}
-
-/* A handler forks, and does nothing else, in the midst of the first call. */
-static void run_fork_in_handler(char **arg)
-{
-    (void)arg;
-    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_fork_signal}, NULL);
-    in_first_call = 1;
-    log_one("first", 0);
-    in_first_call = 0;
-    sigset_t blocked;
-    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-    if (sigismember(&blocked, SIGUSR1) || sigismember(&blocked, SIGTERM))
-        _exit(72);
-    flush();
-}
-
-static volatile sig_atomic_t signals_due; /* in the next calls of the handlers of fork(2) */
-
-static void signal_in_fork(void)
-{
-    if (signals_due > 0 && --signals_due == 0)
-        raise(SIGUSR1);
-}
-
-static void *fork_in_thread(void *arg)
-{
-    (void)arg;
-    on_fork_signal(0);
-    return NULL;
-}
-
-/* A signal whose handler forks comes in the midst of fork(2). */
-static void run_fork_in_fork(char **arg)
-{
-    pthread_t thread;
-    (void)arg;
-    log_one("first", 0);
-    if (pthread_atfork(signal_in_fork, signal_in_fork, NULL) != 0)
-        die("pthread_atfork");
-    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_fork_signal}, NULL);
-    for (int i = 0; i < 2; i++) {
-        signals_due = i + 1; /* before the fork, then after it */
-        pid_t pid = fork();
-        if (pid == 0)
-            _exit(0);
-        if (pid < 0 || waitpid(pid, NULL, 0) != pid)
-            die("fork");
-        log_one(i == 0 ? "second" : "third", 0);
-    }
-    if (pthread_create(&thread, NULL, fork_in_thread, NULL) != 0)
-        die("pthread_create");
-    pthread_join(thread, NULL);
-    flush();
 }
 
 static void *write_strays(void *arg)
@@ -527,7 +350,7 @@ static void run_closed(char **arg)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     flush();
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    stop_logging();
     pthread_join(thread, NULL);
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) >= 0)

@@ -1,0 +1,196 @@
+/* process-fork.c: the scenarios of process.c that fork(2), also where one hardly may. */
+#include "process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "logclient.h"
+
+/* ---- Children ---- */
+
+static int count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    int n = -3; /* ".", "..", and for descriptors the one that reads them */
+    if (!dir)
+        die(path);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* Of the two that stay, the main one and the library's, and of others. A thread that was joined
+ * may be listed for a moment more. */
+static int count_threads(void)
+{
+    int n;
+    for (int i = 0; (n = count_entries("/proc/self/task") + 1) > 2 && i < 1000; i++)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    return n;
+}
+
+static void print_counts(const char *name)
+{
+    printf("%s: %d descriptors, %d threads\n", name, count_entries("/proc/self/fd"),
+           count_threads());
+    fflush(stdout);
+}
+
+static _Noreturn void child(long number, long records)
+{
+    char tag[64];
+    snprintf(tag, sizeof(tag), "child%ld", number);
+    log_many(tag, records);
+    if (logclient_stat(NULL, LOGCLIENT_STAT_RING_FALLBACK) != 0)
+        _exit(74);
+    if (number % 5 == 0)
+        _exit(0); /* without the exit flush: the ring is left to others */
+    exit(0);
+}
+
+static void reap_one(void)
+{
+    int status;
+    if (wait(&status) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        fprintf(stderr, "process: a child ended with status %#x\n", (unsigned)status);
+        _exit(70);
+    }
+}
+
+/* COUNT RECORDS THREADS: children of a process that logs, also while they are made. */
+void run_forks(char **arg)
+{
+    long count = atol(arg[0]), records = atol(arg[1]), threads = atol(arg[2]);
+    pthread_t thread[8];
+    char tag[8][32];
+    log_many("parent", 100);
+    flush();
+    print_counts("before");
+    for (long i = 0; i < threads; i++) {
+        snprintf(tag[i], sizeof(tag[i]), "thread%ld", i);
+        if (pthread_create(&thread[i], NULL, log_until_stopped, tag[i]) != 0)
+            die("pthread_create");
+    }
+    for (long i = 0; i < count; i++) {
+        if (i >= 4)
+            reap_one();
+        if (!log_one("between", i))
+            die("send_log");
+        pid_t pid = fork();
+        if (pid < 0)
+            die("fork");
+        if (pid == 0)
+            child(i, records);
+    }
+    for (long i = 0; i < 4; i++)
+        reap_one();
+    stop_logging();
+    for (long i = 0; i < threads; i++)
+        pthread_join(thread[i], NULL);
+    flush();
+    print_counts("after");
+}
+
+/* After a line of input: forks a child that logs nothing and outlives its parent. */
+void run_orphan(char **arg)
+{
+    char c;
+    (void)arg;
+    log_many("parent", 100);
+    if (read(STDIN_FILENO, &c, 1) < 0)
+        die("standard input");
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork");
+    if (pid > 0) {
+        printf("orphan: %d\n", (int)pid);
+        fflush(stdout);
+    }
+    pause();
+}
+
+/* ---- In a signal handler ---- */
+
+static volatile sig_atomic_t in_first_call;
+
+static void on_fork_signal(int number)
+{
+    (void)number;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+        _exit(73);
+}
+
+/* Takes the place of the C library's: the signal comes while the library makes its client. */
+int eventfd(unsigned value, int flags);
+int eventfd(unsigned value, int flags)
+{
+    if (in_first_call)
+        raise(SIGUSR1);
+    return (int)syscall(SYS_eventfd2, value, flags);
+}
+
+/* A handler forks, and does nothing else, in the midst of the first call. */
+void run_fork_in_handler(char **arg)
+{
+    (void)arg;
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_fork_signal}, NULL);
+    in_first_call = 1;
+    log_one("first", 0);
+    in_first_call = 0;
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    if (sigismember(&blocked, SIGUSR1) || sigismember(&blocked, SIGTERM))
+        _exit(72);
+    flush();
+}
+
+static volatile sig_atomic_t signals_due; /* in the next calls of the handlers of fork(2) */
+
+static void signal_in_fork(void)
+{
+    if (signals_due > 0 && --signals_due == 0)
+        raise(SIGUSR1);
+}
+
+static void *fork_in_thread(void *arg)
+{
+    (void)arg;
+    on_fork_signal(0);
+    return NULL;
+}
+
+/* A signal whose handler forks comes in the midst of fork(2). */
+void run_fork_in_fork(char **arg)
+{
+    pthread_t thread;
+    (void)arg;
+    log_one("first", 0);
+    if (pthread_atfork(signal_in_fork, signal_in_fork, NULL) != 0)
+        die("pthread_atfork");
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_fork_signal}, NULL);
+    for (int i = 0; i < 2; i++) {
+        signals_due = i + 1; /* before the fork, then after it */
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+            die("fork");
+        log_one(i == 0 ? "second" : "third", 0);
+    }
+    if (pthread_create(&thread, NULL, fork_in_thread, NULL) != 0)
+        die("pthread_create");
+    pthread_join(thread, NULL);
+    flush();
+}

@@ -1,0 +1,28 @@
+/* process.h: what the scenarios of process.c share. */
+#ifndef TESTS_E2E_PROCESS_H
+#define TESTS_E2E_PROCESS_H
+
+#include <stdbool.h>
+
+/* Ends the process with errno's text. */
+_Noreturn void die(const char *what);
+
+/* Logs "TAG-NUMBER" and lists it if it was accepted. Async-signal-safe but for the first call. */
+bool log_one(const char *tag, long number);
+
+/* Logs TAG-0 to TAG-(count - 1), all of which must be accepted. */
+void log_many(const char *tag, long count);
+
+/* Waits until all is delivered. */
+void flush(void);
+
+/* A thread: logs with the tag `arg` until stop_logging(). */
+void *log_until_stopped(void *arg);
+void stop_logging(void);
+
+void run_forks(char **arg);
+void run_orphan(char **arg);
+void run_fork_in_handler(char **arg);
+void run_fork_in_fork(char **arg);
+
+#endif
