@@ -1,4 +1,5 @@
-/* diag.c: one line a message, written only as far as standard error takes it at once. */
+/* diag.c: one line a message, written only as far as standard error takes it at once. All programs
+ * use it. */
 #include "common/diag.h"
 
 #include <errno.h>
@@ -16,8 +17,10 @@
 #include "common/timestamp.h"
 
 #define TEXT_MAX     2048 /* bytes of one message; the rest is cut and marked */
-#define LIMIT_MS     10000
+#define TEXT_ROOM    (TEXT_MAX + sizeof(" [cut]"))
 #define PREFIX_ROOM  128
+#define SUFFIX_ROOM  128
+#define LIMIT_MS     10000
 #define LAST_WORD_MS 1000 /* how long diag_die() waits for a full standard error */
 
 static const char *program_name = "log";
@@ -104,39 +107,90 @@ static size_t escape(char *out, const char *text)
     return (size_t)(to - out);
 }
 
+static const char *const prefixes[] = {
+    [DIAG_DEBUG] = "debug: ",
+    [DIAG_INFO] = "",
+    [DIAG_WARN] = "warning: ",
+    [DIAG_ERROR] = "error: ",
+};
+
 /* logsend reports from the sender's thread, too. */
 static pthread_mutex_t output = PTHREAD_MUTEX_INITIALIZER;
 
-__attribute__((format(printf, 3, 0))) static void say(int wait_ms, const char *severity,
-                                                      const char *format, va_list args)
+static void print(enum diag_level level, const char *text, const char *suffix, int wait_ms)
 {
-    static const char cut[] = " [cut]";
-    int saved = errno;
-    char text[TEXT_MAX + sizeof(cut)];
-    char line[PREFIX_ROOM + 4 * sizeof(text) + 1];
+    char line[PREFIX_ROOM + 4 * TEXT_ROOM + SUFFIX_ROOM];
+    size_t n = (size_t)sprintf(line, "%.100s: %s", program_name, prefixes[level]);
+    n += escape(line + n, text);
+    n += (size_t)sprintf(line + n, "%s\n", suffix);
+    pthread_mutex_lock(&output);
+    write_line(line, n, wait_ms);
+    pthread_mutex_unlock(&output);
+}
+
+__attribute__((format(printf, 2, 0))) static void format_text(char text[TEXT_ROOM],
+                                                              const char *format, va_list args)
+{
     int n = vsnprintf(text, TEXT_MAX, format, args);
-    int prefix = snprintf(line, PREFIX_ROOM, "%.100s: %s", program_name, severity);
-    size_t len = (size_t)prefix;
     if (n < 0)
         strcpy(text, "a message could not be formatted");
     else if (n >= TEXT_MAX)
-        strcat(text, cut);
-    len += escape(line + len, text);
-    line[len++] = '\n';
-    pthread_mutex_lock(&output);
-    write_line(line, len, wait_ms);
-    pthread_mutex_unlock(&output);
-    errno = saved;
+        strcat(text, " [cut]");
 }
 
-__attribute__((format(printf, 2, 3))) static void say_text(const char *severity, const char *format,
-                                                           ...)
+/* ---- Limits ---- */
+
+/* FNV-1a. Any run of digits counts as one 0: lines that differ only in numbers are alike. */
+static uint64_t hash_of(const char *text)
 {
-    va_list args;
-    va_start(args, format);
-    say(0, severity, format, args);
-    va_end(args);
+    uint64_t hash = 14695981039346656037u;
+    while (*text != '\0') {
+        size_t digits = strspn(text, "0123456789");
+        unsigned char c = digits > 0 ? '0' : (unsigned char)*text;
+        text += digits > 0 ? digits : 1;
+        hash = (hash ^ c) * 1099511628211u;
+    }
+    return hash;
 }
+
+/* The entry of this text. For a new text it is one whose time is over; NULL when there is none. */
+static struct diag_recent *find_recent(struct diag_limit *limit, uint64_t hash, int64_t now)
+{
+    struct diag_recent *oldest = limit->recent;
+    for (struct diag_recent *r = limit->recent; r < limit->recent + DIAG_RECENT_MAX; r++) {
+        if (r->hash == hash)
+            return r;
+        if (r->next_ms < oldest->next_ms)
+            oldest = r;
+    }
+    if (now < oldest->next_ms)
+        return NULL;
+    limit->others += oldest->suppressed;
+    *oldest = (struct diag_recent){.hash = hash};
+    return oldest;
+}
+
+/* Whether to print the text now; then the suffix says what was not printed. */
+static bool allow(struct diag_limit *limit, const char *text, char suffix[SUFFIX_ROOM])
+{
+    int64_t now = monotonic_now_ms();
+    struct diag_recent *recent = find_recent(limit, hash_of(text), now);
+    uint64_t *suppressed = recent != NULL ? &recent->suppressed : &limit->others;
+    if (recent == NULL || now < recent->next_ms) {
+        ++*suppressed;
+        return false;
+    }
+    int n = 0;
+    if (recent->suppressed > 0)
+        n = sprintf(suffix, " (%" PRIu64 " more since the last such line)", recent->suppressed);
+    if (limit->others > 0)
+        sprintf(suffix + n, " (other lines left out: %" PRIu64 ")", limit->others);
+    limit->others = recent->suppressed = 0;
+    recent->next_ms = now + LIMIT_MS;
+    return true;
+}
+
+/* ---- What is said ---- */
 
 static enum diag_level least = DIAG_INFO;
 
@@ -145,93 +199,28 @@ void diag_set_level(enum diag_level level)
     least = level;
 }
 
-void diag_debug(const char *format, ...)
+void diag_say(enum diag_level level, struct diag_limit *limit, const char *format, ...)
 {
+    char text[TEXT_ROOM], suffix[SUFFIX_ROOM] = "";
+    int saved = errno;
     va_list args;
-    if (least > DIAG_DEBUG)
+    if (level < least)
         return;
     va_start(args, format);
-    say(0, "debug: ", format, args);
+    format_text(text, format, args);
     va_end(args);
-}
-
-void diag_info(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    say(0, "", format, args);
-    va_end(args);
-}
-
-void diag_warn(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    say(0, "warning: ", format, args);
-    va_end(args);
-}
-
-void diag_error(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    say(0, "error: ", format, args);
-    va_end(args);
+    if (limit == NULL || allow(limit, text, suffix))
+        print(level, text, suffix, 0);
+    errno = saved;
 }
 
 void diag_die(enum exit_code code, const char *format, ...)
 {
+    char text[TEXT_ROOM];
     va_list args;
     va_start(args, format);
-    say(LAST_WORD_MS, "error: ", format, args);
+    format_text(text, format, args);
     va_end(args);
+    print(DIAG_ERROR, text, "", LAST_WORD_MS);
     exit((int)code);
-}
-
-/* Whether to print now; *suppressed is how many were not printed since the last. */
-static bool allow(struct diag_limit *limit, uint64_t *suppressed)
-{
-    int64_t now = monotonic_now_ms();
-    if (now < limit->next_ms) {
-        limit->suppressed++;
-        return false;
-    }
-    *suppressed = limit->suppressed;
-    limit->suppressed = 0;
-    limit->next_ms = now + LIMIT_MS;
-    return true;
-}
-
-__attribute__((format(printf, 3, 0))) static void
-say_limited(struct diag_limit *limit, const char *severity, const char *format, va_list args)
-{
-    char text[TEXT_MAX];
-    uint64_t suppressed;
-    int saved = errno;
-    if (!allow(limit, &suppressed))
-        return;
-    if (suppressed == 0) {
-        say(0, severity, format, args);
-        return;
-    }
-    errno = saved;
-    if (vsnprintf(text, sizeof(text), format, args) < 0)
-        text[0] = '\0';
-    say_text(severity, "%s (%" PRIu64 " more since the last such line)", text, suppressed);
-}
-
-void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    say_limited(limit, "warning: ", format, args);
-    va_end(args);
-}
-
-void diag_error_limited(struct diag_limit *limit, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    say_limited(limit, "error: ", format, args);
-    va_end(args);
 }

@@ -1,9 +1,9 @@
 /* diag.h: diagnostics of the programs, on standard error: "logd: warning: text".
  *
- * One line each; control characters in the text are written as \xNN, so that data from outside
- * cannot forge lines. A full standard error (a pipe that nobody reads) never stops the program:
- * what it does not take at once is lost, and a line says how much when it takes some again. Lines
- * may come from any thread; the limits below are for one. Not async-signal-safe. */
+ * One line each. Control characters in the text are written as \xNN: data from outside cannot forge
+ * lines. A full standard error (a pipe that nobody reads) never stops the program: what it does not
+ * take at once is lost, and a later line says how much. Lines may come from any thread, those of
+ * one limit from one thread. Not async-signal-safe. */
 #ifndef COMMON_DIAG_H
 #define COMMON_DIAG_H
 
@@ -19,40 +19,52 @@ enum exit_code {
     EXIT_BUG = 70,         /* an internal check failed */
 };
 
-/* Sets the name before each line; borrowed for ever. Before this call it is "log". And opens
- * /dev/null as those of the descriptors 0, 1 and 2 that are closed, so that no file or socket gets
- * their numbers, and with them the diagnostics. */
+/* Sets the name before each line; borrowed for ever. Before this call it is "log". Opens /dev/null
+ * for each of the descriptors 0, 1 and 2 that is closed: a file or socket that got such a number
+ * would get the diagnostics, too. */
 void diag_init(const char *program);
 
-/* From which severity on lines are printed; DIAG_INFO until it is set. */
 enum diag_level {
-    DIAG_DEBUG,
+    DIAG_DEBUG, /* each change of state of a machine, such as a connection */
     DIAG_INFO,
     DIAG_WARN,
     DIAG_ERROR,
 };
+
+/* Lines below this level are not printed. DIAG_INFO until it is set. */
 void diag_set_level(enum diag_level level);
 
-/* For each change of state of a machine, such as a connection. The arguments are evaluated even
- * while nothing is printed: keep them cheap. */
-void diag_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void diag_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void diag_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void diag_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* Prints an error, for which it waits up to a second, and exits with `code`. */
-_Noreturn void diag_die(enum exit_code code, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* A limit of one line in ten seconds for messages that may come in floods: zero-initialised, static
- * beside its message. A line says how many were not printed since the last. */
+/* Limits a message that may come in floods. Zero-initialised, static beside the message.
+ *
+ * A text is printed once in ten seconds; texts that differ only in their digits are one text. A
+ * text that was not printed lately is printed at once, so that a new cause is seen behind an old
+ * one. Of texts that change all the time, four are printed in ten seconds. A line says how often
+ * its text was not printed since it was last, and how many lines of other texts were left out. */
+#define DIAG_RECENT_MAX 4
 struct diag_limit {
-    int64_t next_ms;     /* monotonic time from which the next line may be printed */
-    uint64_t suppressed; /* since the last printed line */
+    struct diag_recent {
+        uint64_t hash;       /* of the text */
+        int64_t next_ms;     /* monotonic time from which it may be printed again */
+        uint64_t suppressed; /* times since it was printed */
+    } recent[DIAG_RECENT_MAX];
+    uint64_t others; /* lines of texts that have no place above, since the last line */
 };
-void diag_warn_limited(struct diag_limit *limit, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-void diag_error_limited(struct diag_limit *limit, const char *format, ...)
+
+/* Prints a line. `limit` may be NULL. Keeps errno, which the format may show with %m. */
+void diag_say(enum diag_level level, struct diag_limit *limit, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The arguments are evaluated also when the level is not printed: keep them cheap. */
+#define diag_debug(...)                diag_say(DIAG_DEBUG, NULL, __VA_ARGS__)
+#define diag_info(...)                 diag_say(DIAG_INFO, NULL, __VA_ARGS__)
+#define diag_warn(...)                 diag_say(DIAG_WARN, NULL, __VA_ARGS__)
+#define diag_error(...)                diag_say(DIAG_ERROR, NULL, __VA_ARGS__)
+#define diag_warn_limited(limit, ...)  diag_say(DIAG_WARN, limit, __VA_ARGS__)
+#define diag_error_limited(limit, ...) diag_say(DIAG_ERROR, limit, __VA_ARGS__)
+
+/* Prints an error, whatever the level, waits up to a second for standard error to take it, and
+ * exits with `code`. */
+_Noreturn void diag_die(enum exit_code code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,3 +1,4 @@
+/* test_diag.c: common/diag.c. Standard error is a file or a pipe here; the clock is the test's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,14 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/timestamp.h"
+
+static int64_t now_ms = 1;
+
+int64_t monotonic_now_ms(void)
+{
+    return now_ms;
+}
 
 static char text[32768];
 static int saved = -1, file = -1;
@@ -52,6 +61,25 @@ static void test_severities(void **state)
                         "log: a 1\nlogd: a 2\nlogd: warning: b two\nlogd: error: c\n");
 }
 
+static void test_lines_below_the_level_are_not_printed(void **state)
+{
+    (void)state;
+    begin_capture();
+    for (enum diag_level level = DIAG_DEBUG; level <= DIAG_ERROR; level++) {
+        diag_set_level(level);
+        diag_debug("a %d", level);
+        diag_info("b %d", level);
+        diag_warn("c %d", level);
+        diag_error("d %d", level);
+    }
+    diag_set_level(DIAG_INFO);
+    assert_string_equal(end_capture(),
+                        "logd: debug: a 0\nlogd: b 0\nlogd: warning: c 0\nlogd: error: d 0\n"
+                        "logd: b 1\nlogd: warning: c 1\nlogd: error: d 1\n"
+                        "logd: warning: c 2\nlogd: error: d 2\n"
+                        "logd: error: d 3\n");
+}
+
 static void test_control_characters(void **state)
 {
     (void)state;
@@ -62,7 +90,7 @@ static void test_control_characters(void **state)
                                        "\\x7f\\xc2\\x9b31m é …\n");
 }
 
-/* Cut, marked, and still one line; the worst case is one of control characters only. */
+/* Cut, marked, and still one line. Control characters only are the worst case. */
 static void test_long_text(void **state)
 {
     char *huge = malloc(100001);
@@ -225,6 +253,8 @@ static void test_die_ends(void **state)
     assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
 }
 
+/* ---- Limits ---- */
+
 static void warn(struct diag_limit *limit, int number)
 {
     errno = ENOSPC;
@@ -240,21 +270,70 @@ static void test_limit(void **state)
     for (int i = 0; i < 6; i++)
         warn(&limit, i);
     warn(&other, 6);
-    limit.next_ms -= 10001; /* ten seconds later */
+    now_ms += 9999;
+    warn(&limit, 6);
+    now_ms += 1;
     warn(&limit, 7);
     warn(&limit, 8);
-    limit.next_ms -= 10001;
-    diag_error_limited(&limit, "the end");
-    limit.next_ms -= 10001;
+    now_ms += 10000;
+    diag_error_limited(&limit, "flood 12345: %s", strerror(ENOSPC));
+    now_ms += 10000;
     diag_error_limited(&limit, "really");
     assert_string_equal(
         end_capture(),
         "logd: warning: flood 0: No space left on device\n"
         "logd: warning: flood 6: No space left on device\n"
-        "logd: warning: flood 7: No space left on device (5 more since the last such line)\n"
-        "logd: error: the end (1 more since the last such line)\n"
+        "logd: warning: flood 7: No space left on device (6 more since the last such line)\n"
+        "logd: error: flood 12345: No space left on device (1 more since the last such line)\n"
         "logd: error: really\n");
 }
+
+/* Redis was full, then read-only, and only the first was ever logged. */
+static void test_another_cause_is_printed_at_once(void **state)
+{
+    static struct diag_limit limit;
+    (void)state;
+    begin_capture();
+    for (int i = 0; i < 3; i++) {
+        diag_warn_limited(&limit, "Redis refuses writes: OOM command not allowed");
+        diag_warn_limited(&limit, "Redis refuses writes: READONLY You can't write");
+    }
+    now_ms += 10000;
+    diag_warn_limited(&limit, "Redis refuses writes: READONLY You can't write");
+    assert_string_equal(end_capture(),
+                        "logd: warning: Redis refuses writes: OOM command not allowed\n"
+                        "logd: warning: Redis refuses writes: READONLY You can't write\n"
+                        "logd: warning: Redis refuses writes: READONLY You can't write (2 more "
+                        "since the last such line)\n");
+}
+
+/* Four texts fit. What was left out is told once, also of a text that made room for another. */
+static void test_a_flood_of_texts_is_limited(void **state)
+{
+    static struct diag_limit limit;
+    (void)state;
+    begin_capture();
+    for (char c = 'a'; c <= 'j'; c++)
+        diag_warn_limited(&limit, "client %c%d", c, c);
+    diag_warn_limited(&limit, "client a1");
+    now_ms += 10000;
+    diag_warn_limited(&limit, "client b1");
+    for (char c = 'k'; c <= 'z'; c++)
+        diag_warn_limited(&limit, "client %c%d", c, c);
+    now_ms += 10000;
+    diag_warn_limited(&limit, "client z1");
+    assert_string_equal(end_capture(), "logd: warning: client a97\n"
+                                       "logd: warning: client b98\n"
+                                       "logd: warning: client c99\n"
+                                       "logd: warning: client d100\n"
+                                       "logd: warning: client b1 (other lines left out: 6)\n"
+                                       "logd: warning: client k107 (other lines left out: 1)\n"
+                                       "logd: warning: client l108\n"
+                                       "logd: warning: client m109\n"
+                                       "logd: warning: client z1 (other lines left out: 13)\n");
+}
+
+/* ---- Standard descriptors ---- */
 
 /* A log or a socket got the number 2, and the diagnostics went into it. */
 static void test_standard_descriptors_are_open(void **state)
@@ -280,11 +359,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_severities),
+        cmocka_unit_test(test_lines_below_the_level_are_not_printed),
         cmocka_unit_test(test_control_characters),
         cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_errno_is_kept),
         cmocka_unit_test(test_die),
         cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_another_cause_is_printed_at_once),
+        cmocka_unit_test(test_a_flood_of_texts_is_limited),
         cmocka_unit_test(test_standard_descriptors_are_open),
         cmocka_unit_test(test_full_pipe),
         cmocka_unit_test(test_cut_line),
