@@ -1,8 +1,7 @@
-/* buf.h: a growing byte buffer.
+/* buf.h: a growing byte buffer, and borrowed runs of bytes. All of the tree uses it.
  *
- * Memory is the only thing that can fail. A failure is remembered in `failed`; later appends do
- * nothing, so that a caller may append a whole message and look once, at the end. Not thread safe.
- */
+ * Only memory can fail. `failed` keeps a failure, and later appends do nothing: a caller may append
+ * a whole message and look once, at the end. Not thread safe. */
 #ifndef COMMON_BUF_H
 #define COMMON_BUF_H
 
@@ -25,9 +24,14 @@ struct span {
 
 #define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
 
+static inline bool span_equal(struct span a, struct span b)
+{
+    return a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
+}
+
 static inline bool span_is(struct span s, const char *text)
 {
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+    return span_equal(s, (struct span){text, strlen(text)});
 }
 
 /* Makes room for `more` further bytes. Returns false, and sets failed, when out of memory. */

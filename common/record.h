@@ -1,5 +1,5 @@
-/* record.h: a log record, its limits, and its line in app.log. The contract is doc/protocol.md,
- * sections 1 and 4. */
+/* record.h: a log record, its fields with their limits, and its line in app.log. logd, logworker
+ * and the library use it. doc/protocol.md, sections 1, 3.1 and 4, has the rules. */
 #ifndef COMMON_RECORD_H
 #define COMMON_RECORD_H
 
@@ -19,8 +19,34 @@ struct record {
     enum level level;
 };
 
-/* NULL when s may be a service name, else what is wrong with it: a clause such as "is empty",
- * static. */
+/* In the order in which logd writes them into an entry of the stream. All but the last are members
+ * of the JSON object that a client sends, too. */
+enum record_field {
+    FIELD_SERVICE,
+    FIELD_LEVEL,
+    FIELD_MESSAGE,
+    FIELD_TIMESTAMP, /* a client may leave it out */
+    FIELD_FIELDS,    /* all other members; an entry without any leaves it out */
+    FIELD_COUNT,
+    FIELD_MEMBERS = FIELD_FIELDS,
+};
+
+/* What is known of each: its name, also NUL-terminated, and what a client has to send: "it must be
+ * a string". */
+struct record_rule {
+    struct span name;
+    const char *form;
+};
+extern const struct record_rule record_rules[FIELD_COUNT];
+
+/* The field of this name, or FIELD_COUNT. */
+enum record_field record_find(struct span name);
+
+/* Sets a member. NULL when the value is right, else what is wrong with it: a clause such as "is
+ * empty", static; the member is undefined then. Of a message nothing is checked. */
+const char *record_set(struct record *r, enum record_field member, struct span value);
+
+/* NULL when s may be a service name, else what is wrong with it, likewise. */
 const char *record_service_error(const char *s, size_t n);
 
 /* The same for text that need not be UTF-8 yet. Async-signal-safe. */

@@ -1,6 +1,8 @@
+/* ingest.c: reads a body record by record (parse.c) and writes each as arguments of store.c's
+ * script. */
 #include "logd/ingest.h"
 
-#include "common/record.h"
+#include "common/jsontext.h"
 #include "common/redis/resp.h"
 #include "common/timestamp.h"
 #include "logd/parse.h"
@@ -17,8 +19,7 @@ struct reader {
 
 static void skip_space(struct reader *r)
 {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
-        r->at++;
+    r->at = jsontext_skip_space(r->at, r->end);
 }
 
 static bool begins(const char *at, const char *end, const char *word)
@@ -49,14 +50,16 @@ static const char *kind(const char *at, const char *end)
 
 static void emit(struct reader *r, const struct record *record)
 {
-    struct buf *args = r->in->args;
     char timestamp[TIMESTAMP_LEN];
+    const char *level = level_name(record->level);
     timestamp_format(record->timestamp_ms, timestamp);
-    resp_arg(args, record->service.p, record->service.n);
-    resp_arg_str(args, level_name(record->level));
-    resp_arg(args, record->message.p, record->message.n);
-    resp_arg(args, timestamp, TIMESTAMP_LEN);
-    resp_arg(args, record->fields.p, record->fields.n);
+    const struct span values[FIELD_COUNT] = {
+        [FIELD_SERVICE] = record->service, [FIELD_LEVEL] = {level, strlen(level)},
+        [FIELD_MESSAGE] = record->message, [FIELD_TIMESTAMP] = {timestamp, TIMESTAMP_LEN},
+        [FIELD_FIELDS] = record->fields,
+    };
+    for (size_t f = 0; f < FIELD_COUNT; f++)
+        resp_arg(r->in->args, values[f].p, values[f].n);
     if (r->in->lines != NULL)
         record_write_line(r->in->lines, record);
 }

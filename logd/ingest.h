@@ -8,6 +8,7 @@
 
 #include "common/buf.h"
 #include "common/http/failure.h"
+#include "common/record.h"
 
 enum ingest_format {
     INGEST_JSON,  /* one object, or an array of objects */
@@ -22,8 +23,8 @@ struct ingest {
     struct buf *lines;  /* gets the line of app.log for each record; NULL: not wanted */
 };
 
-/* service, level, message, timestamp, fields ("" when there are none) */
-#define INGEST_ARGS 5
+/* The values of the fields, in the order of enum record_field; fields is "" when there are none. */
+#define INGEST_ARGS FIELD_COUNT
 
 /* Returns the number of records, or 0 with *f set; then args and lines hold a part of the body, to
  * be thrown away. */

@@ -1,19 +1,16 @@
+/* parse.c: reads one record with jansson when quick.c does not, and words what is wrong; for
+ * ingest.c. */
 #include "logd/parse.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "common/timestamp.h"
+#include "common/jsontext.h"
 #include "logd/quick.h"
 
 /* Integers are read as reals so that none is too large; other members are kept as text anyway. */
 #define LOAD_FLAGS                                                                                 \
     (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_DISABLE_EOF_CHECK)
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 
 /* From an opening quote to behind the closing one, or to end. */
 static const char *skip_string(const char *at, const char *end)
@@ -24,8 +21,8 @@ static const char *skip_string(const char *at, const char *end)
     return at < end ? at + 1 : end;
 }
 
-/* jansson recurses to a depth of 2048; this looks first. Of text that is no JSON it may think
- * anything: jansson refuses that afterwards. */
+/* jansson recurses to a depth of 2048, so this looks first. The answer means nothing for text that
+ * is no JSON: jansson refuses it afterwards. */
 static bool is_too_deep(const char *text, size_t n)
 {
     const char *end = text + n;
@@ -48,8 +45,7 @@ static bool is_too_deep(const char *text, size_t n)
 
 static bool is_known(const char *name)
 {
-    return strcmp(name, "service") == 0 || strcmp(name, "level") == 0 ||
-           strcmp(name, "message") == 0 || strcmp(name, "timestamp") == 0;
+    return record_find((struct span){name, strlen(name)}) < FIELD_MEMBERS;
 }
 
 /* Appends one valid JSON value without insignificant white space; returns what is behind it. */
@@ -66,28 +62,21 @@ static const char *copy_value(struct buf *out, const char *at, const char *end)
         } else if (*at == '}' || *at == ']') {
             depth--;
             at++;
-        } else if (is_space(*at) || *at == ',' || *at == ':') {
+        } else if (jsontext_is_space(*at) || *at == ',' || *at == ':') {
             at++;
         } else {
             do
                 at++;
-            while (at < end && !is_space(*at) && strchr(",:{}[]\"", *at) == NULL);
+            while (at < end && !jsontext_is_space(*at) && strchr(",:{}[]\"", *at) == NULL);
         }
-        if (!is_space(*from))
+        if (!jsontext_is_space(*from))
             buf_add(out, from, (size_t)(at - from));
     } while (depth > 0 && at < end);
     return at;
 }
 
-static const char *skip_space(const char *at, const char *end)
-{
-    while (at < end && is_space(*at))
-        at++;
-    return at;
-}
-
-/* Collects the text of all members but the four. The text is valid, and the tree holds its members
- * in the order of the text, so the two are walked in step: the tree knows the names without
+/* Collects the text of all members that have no rule. The text is valid, and the tree holds its
+ * members in the order of the text. So the two are walked in step: the tree knows the names without
  * escapes. */
 static void copy_other_members(struct parser *p, const char *text, size_t n)
 {
@@ -99,18 +88,18 @@ static void copy_other_members(struct parser *p, const char *text, size_t n)
         size_t before = p->fields.len;
         if (before > 1)
             buf_add_char(&p->fields, ',');
-        at = copy_value(&p->fields, skip_space(at, end), end); /* the name */
-        at = skip_space(at, end) + 1;                          /* the colon */
+        at = copy_value(&p->fields, jsontext_skip_space(at, end), end); /* the name */
+        at = jsontext_skip_space(at, end) + 1;                          /* the colon */
         buf_add_char(&p->fields, ':');
-        at = copy_value(&p->fields, skip_space(at, end), end);
-        at = skip_space(at, end) + 1; /* the comma, or the closing brace */
+        at = copy_value(&p->fields, jsontext_skip_space(at, end), end);
+        at = jsontext_skip_space(at, end) + 1; /* the comma, or the closing brace */
         if (is_known(json_object_iter_key(i)) && !p->fields.failed)
             p->fields.len = before;
     }
     buf_add_char(&p->fields, '}');
 }
 
-/* ---- The four ---- */
+/* ---- The members that have a rule ---- */
 
 static const char *type_name(const json_t *value)
 {
@@ -132,95 +121,57 @@ static const char *type_name(const json_t *value)
     }
 }
 
-static bool take_string(const json_t *value, size_t index, const char *field, const char *rule,
-                        struct span *out, struct failure *f)
+/* What follows "service is empty" and the like. */
+static const char *const advice[FIELD_MEMBERS] = {
+    [FIELD_SERVICE] = "; it must be 1 to 128 bytes without control characters",
+    [FIELD_TIMESTAMP] = " such as 2026-11-24T02:35:02.123Z",
+};
+
+static bool take_member(struct parser *p, enum record_field member, const json_t *value,
+                        size_t index, struct record *r, struct failure *f)
 {
+    const char *name = record_rules[member].name.p, *form = record_rules[member].form;
     if (value == NULL) {
-        failure_set_record(f, index, field, "%s is missing; it must be %s", field, rule);
+        failure_set_record(f, index, name, "%s is missing; it must be %s", name, form);
         return false;
     }
     if (!json_is_string(value)) {
-        failure_set_record(f, index, field, "%s must be %s; got %s", field, rule, type_name(value));
+        failure_set_record(f, index, name, "%s must be %s; got %s", name, form, type_name(value));
         return false;
     }
-    *out = (struct span){json_string_value(value), json_string_length(value)};
+    struct span text = {json_string_value(value), json_string_length(value)};
+    const char *wrong = record_set(r, member, text);
+    if (wrong != NULL) {
+        char shown[FAILURE_SHOWN_MAX];
+        failure_set_record(f, index, name, "%s %s%s; got %s", name, wrong,
+                           advice[member] != NULL ? advice[member] : "",
+                           failure_show(shown, text.p, text.n));
+        return false;
+    }
+    if (member == FIELD_MESSAGE && text.n > p->max_message) {
+        failure_set_record(f, index, name,
+                           "message is %zu bytes long; at most %zu are taken (--max-message): "
+                           "shorten it",
+                           text.n, p->max_message);
+        return false;
+    }
     return true;
-}
-
-static bool take_service(const json_t *value, size_t index, struct record *r, struct failure *f)
-{
-    if (!take_string(value, index, "service", "a string of 1 to 128 bytes", &r->service, f))
-        return false;
-    const char *wrong = record_service_error(r->service.p, r->service.n);
-    if (wrong == NULL)
-        return true;
-    char shown[FAILURE_SHOWN_MAX];
-    failure_set_record(f, index, "service",
-                       "service %s; it must be 1 to 128 bytes without control characters; got %s",
-                       wrong, failure_show(shown, r->service.p, r->service.n));
-    return false;
-}
-
-static bool take_level(const json_t *value, size_t index, struct record *r, struct failure *f)
-{
-    struct span level;
-    if (!take_string(value, index, "level", "one of " LEVEL_NAMES, &level, f))
-        return false;
-    r->level = level_parse(level.p, level.n);
-    if (r->level != LEVEL_INVALID)
-        return true;
-    char shown[FAILURE_SHOWN_MAX];
-    failure_set_record(f, index, "level", "level must be one of " LEVEL_NAMES "; got %s",
-                       failure_show(shown, level.p, level.n));
-    return false;
-}
-
-static bool take_message(const json_t *value, size_t index, size_t max, struct record *r,
-                         struct failure *f)
-{
-    if (!take_string(value, index, "message", "a string", &r->message, f))
-        return false;
-    if (r->message.n <= max)
-        return true;
-    failure_set_record(f, index, "message",
-                       "message is %zu bytes long; at most %zu are taken (--max-message): "
-                       "shorten it",
-                       r->message.n, max);
-    return false;
-}
-
-static bool take_timestamp(const json_t *value, size_t index, int64_t now_ms, struct record *r,
-                           struct failure *f)
-{
-    r->timestamp_ms = now_ms;
-    if (value == NULL)
-        return true;
-    struct span text;
-    if (!take_string(value, index, "timestamp", "a string with an RFC 3339 date-time", &text, f))
-        return false;
-    if (timestamp_parse(text.p, text.n, &r->timestamp_ms))
-        return true;
-    char shown[FAILURE_SHOWN_MAX];
-    failure_set_record(f, index, "timestamp",
-                       "timestamp must be an RFC 3339 date-time such as 2026-11-24T02:35:02.123Z; "
-                       "got %s",
-                       failure_show(shown, text.p, text.n));
-    return false;
 }
 
 static bool take_members(struct parser *p, const char *text, size_t n, size_t index,
                          struct record *r, struct failure *f)
 {
-    json_t *service = json_object_get(p->tree, "service");
-    json_t *level = json_object_get(p->tree, "level");
-    json_t *message = json_object_get(p->tree, "message");
-    json_t *timestamp = json_object_get(p->tree, "timestamp");
-    if (!take_service(service, index, r, f) || !take_level(level, index, r, f) ||
-        !take_message(message, index, p->max_message, r, f) ||
-        !take_timestamp(timestamp, index, p->now_ms, r, f))
-        return false;
-    r->fields = (struct span){0};
-    if (json_object_size(p->tree) == (timestamp != NULL ? 4 : 3))
+    size_t taken = 0;
+    *r = (struct record){.timestamp_ms = p->now_ms};
+    for (enum record_field m = 0; m < FIELD_MEMBERS; m++) {
+        const json_t *value = json_object_get(p->tree, record_rules[m].name.p);
+        if (value == NULL && m == FIELD_TIMESTAMP)
+            continue;
+        if (!take_member(p, m, value, index, r, f))
+            return false;
+        taken++;
+    }
+    if (json_object_size(p->tree) == taken)
         return true;
     copy_other_members(p, text, n);
     if (p->fields.failed) {
@@ -283,8 +234,8 @@ size_t parse_by_jansson(struct parser *p, const char *text, size_t n, size_t ind
         set_syntax(p, text, &error, index, f);
         return 0;
     }
-    /* jansson passes over a NUL behind a number or a word, and does not count it; the first one
-     * lies within what it counts. */
+    /* jansson skips a NUL behind a number or a word, and does not count it. The first one lies
+     * within what it counts. */
     size_t length = (size_t)error.position;
     const char *nul = memchr(text, '\0', length);
     if (nul != NULL) {

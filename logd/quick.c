@@ -1,11 +1,10 @@
+/* quick.c: reads flat objects of the four members; parse.c asks it first. */
 #include "logd/quick.h"
 
 #include <stdbool.h>
 
-#include "common/timestamp.h"
+#include "common/jsontext.h"
 #include "common/utf8.h"
-
-enum member { SERVICE, LEVEL, MESSAGE, TIMESTAMP, MEMBERS };
 
 struct cursor {
     const char *at, *end;
@@ -21,15 +20,9 @@ static const char kinds[256] = {
     [0x80 ... 0xff] = HIGH,
 };
 
-static void skip_space(struct cursor *c)
-{
-    while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r'))
-        c->at++;
-}
-
 static bool take(struct cursor *c, char wanted)
 {
-    skip_space(c);
+    c->at = jsontext_skip_space(c->at, c->end);
     if (c->at == c->end || *c->at != wanted)
         return false;
     c->at++;
@@ -95,12 +88,14 @@ static bool take_string(struct cursor *c, struct span *out)
         return false;
     const char *start = c->at, *run = start;
     size_t decoded = c->scratch->len;
-    bool escaped = false, high = false;
+    bool escaped = false;
+    char seen = PLAIN;
     for (;;) {
-        while (c->at < c->end && kinds[(unsigned char)*c->at] != STOP) {
-            high |= kinds[(unsigned char)*c->at] == HIGH;
-            c->at++;
-        }
+        const char *at = c->at;
+        char kind;
+        for (; at < c->end && (kind = kinds[(unsigned char)*at]) != STOP; at++)
+            seen |= kind;
+        c->at = at;
         if (c->at == c->end || (unsigned char)*c->at < 0x20)
             return false;
         if (*c->at == '"' && !escaped) {
@@ -123,36 +118,19 @@ static bool take_string(struct cursor *c, struct span *out)
         run = c->at;
     }
     c->at++;
-    return !high || utf8_valid(out->p, out->n);
-}
-
-static enum member which(struct span name)
-{
-    switch (name.n) {
-    case 5:
-        return memcmp(name.p, "level", 5) == 0 ? LEVEL : MEMBERS;
-    case 7:
-        return memcmp(name.p, "message", 7) == 0   ? MESSAGE
-               : memcmp(name.p, "service", 7) == 0 ? SERVICE
-                                                   : MEMBERS;
-    case 9:
-        return memcmp(name.p, "timestamp", 9) == 0 ? TIMESTAMP : MEMBERS;
-    default:
-        return MEMBERS;
-    }
+    return seen == PLAIN || utf8_valid(out->p, out->n);
 }
 
 /* Takes the members up to the closing brace, each at most once and no others. */
-static bool take_members(struct cursor *c, struct span values[MEMBERS])
+static bool take_members(struct cursor *c, struct span values[FIELD_MEMBERS])
 {
     do {
         struct span name;
         if (!take_string(c, &name))
             return false;
-        enum member m = which(name);
-        if (m == MEMBERS || values[m].p != NULL || !take(c, ':'))
+        enum record_field m = record_find(name);
+        if (m >= FIELD_MEMBERS || values[m].p != NULL || !take(c, ':'))
             return false;
-        skip_space(c);
         if (!take_string(c, &values[m]))
             return false;
     } while (take(c, ','));
@@ -163,19 +141,16 @@ size_t quick_object(const char *text, size_t n, size_t max_message, int64_t now_
                     struct buf *scratch, struct record *r)
 {
     struct cursor c = {text + 1, text + n, scratch};
-    struct span values[MEMBERS] = {{0}};
+    struct span values[FIELD_MEMBERS] = {{0}};
     buf_clear(scratch);
-    if (!take_members(&c, values))
+    if (!take_members(&c, values) || values[FIELD_MESSAGE].n > max_message)
         return 0;
-    const struct span *service = &values[SERVICE], *level = &values[LEVEL],
-                      *timestamp = &values[TIMESTAMP];
-    if (service->p == NULL || level->p == NULL || values[MESSAGE].p == NULL ||
-        values[MESSAGE].n > max_message || record_service_error(service->p, service->n) != NULL)
-        return 0;
-    *r = (struct record){.service = *service, .message = values[MESSAGE], .timestamp_ms = now_ms};
-    r->level = level_parse(level->p, level->n);
-    if (r->level == LEVEL_INVALID ||
-        (timestamp->p != NULL && !timestamp_parse(timestamp->p, timestamp->n, &r->timestamp_ms)))
-        return 0;
+    *r = (struct record){.timestamp_ms = now_ms};
+    for (enum record_field f = 0; f < FIELD_MEMBERS; f++) {
+        if (values[f].p == NULL && f == FIELD_TIMESTAMP)
+            continue;
+        if (values[f].p == NULL || record_set(r, f, values[f]) != NULL)
+            return 0;
+    }
     return (size_t)(c.at - text);
 }

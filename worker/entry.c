@@ -4,34 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/timestamp.h"
+#include "common/jsontext.h"
 #include "common/utf8.h"
 
 #define QUOTED_MAX 64 /* bytes of a wrong value in the reason */
-
-enum field {
-    FIELD_SERVICE,
-    FIELD_LEVEL,
-    FIELD_MESSAGE,
-    FIELD_TIMESTAMP,
-    FIELD_FIELDS,
-    FIELD_COUNT,
-};
-
-#define FIELD_REQUIRED FIELD_FIELDS /* those before it */
-
-static const struct span names[FIELD_COUNT] = {
-    SPAN_LIT("service"),   SPAN_LIT("level"),  SPAN_LIT("message"),
-    SPAN_LIT("timestamp"), SPAN_LIT("fields"),
-};
-
-static enum field find_name(struct span name)
-{
-    int f = 0;
-    while (f < FIELD_COUNT && (names[f].n != name.n || memcmp(names[f].p, name.p, name.n) != 0))
-        f++;
-    return (enum field)f;
-}
 
 __attribute__((format(printf, 2, 3))) static bool refuse(char reason[ENTRY_REASON_MAX],
                                                          const char *format, ...)
@@ -57,17 +33,17 @@ static bool sort_fields(struct span values[FIELD_COUNT], const struct span *span
     if (count > ENTRY_SPANS_MAX || count % 2 != 0)
         return refuse(reason, "the entry has %zu fields; at most 5 are known", count / 2);
     for (size_t i = 0; i < count; i += 2) {
-        enum field f = find_name(spans[i]);
+        enum record_field f = record_find(spans[i]);
         if (f == FIELD_COUNT)
             return refuse(reason, "unknown field \"%.*s\"", (int)shown(spans[i]).n,
                           shown(spans[i]).p);
         if (values[f].p != NULL)
-            return refuse(reason, "%s is repeated", names[f].p);
+            return refuse(reason, "%s is repeated", record_rules[f].name.p);
         values[f] = spans[i + 1];
     }
-    for (int f = 0; f < FIELD_REQUIRED; f++)
+    for (int f = 0; f < FIELD_MEMBERS; f++)
         if (values[f].p == NULL)
-            return refuse(reason, "%s is missing", names[f].p);
+            return refuse(reason, "%s is missing", record_rules[f].name.p);
     return true;
 }
 
@@ -81,7 +57,7 @@ static void compact(struct buf *out, struct span json)
             in_string = !in_string;
         else if (in_string && c == '\\')
             buf_add_char(out, json.p[i++]); /* valid JSON: something follows */
-        else if (!in_string && (c == ' ' || c == '\t' || c == '\n' || c == '\r'))
+        else if (!in_string && jsontext_is_space(c))
             continue;
         buf_add_char(out, json.p[i]);
     }
@@ -89,9 +65,9 @@ static void compact(struct buf *out, struct span json)
 
 static bool has_reserved_name(const json_t *object, char reason[ENTRY_REASON_MAX])
 {
-    for (int f = 0; f < FIELD_REQUIRED; f++)
-        if (json_object_get(object, names[f].p) != NULL) {
-            refuse(reason, "fields has a member \"%s\"", names[f].p);
+    for (int f = 0; f < FIELD_MEMBERS; f++)
+        if (json_object_get(object, record_rules[f].name.p) != NULL) {
+            refuse(reason, "fields has a member \"%s\"", record_rules[f].name.p);
             return true;
         }
     return false;
@@ -125,13 +101,11 @@ static bool read_members(struct record *r, struct span json, struct buf *scratch
     return true;
 }
 
-static bool read_message(struct record *r, struct span value, size_t max,
-                         char reason[ENTRY_REASON_MAX])
+static bool check_message(struct span message, size_t max, char reason[ENTRY_REASON_MAX])
 {
-    r->message = value;
-    if (value.n > max)
-        return refuse(reason, "message has %zu bytes; --max-message allows %zu", value.n, max);
-    if (!utf8_valid(value.p, value.n))
+    if (message.n > max)
+        return refuse(reason, "message has %zu bytes; --max-message allows %zu", message.n, max);
+    if (!utf8_valid(message.p, message.n))
         return refuse(reason, "message is not UTF-8");
     return true;
 }
@@ -143,19 +117,13 @@ bool entry_read(struct record *r, const struct span *spans, size_t count, size_t
     *r = (struct record){0};
     if (!sort_fields(values, spans, count, reason))
         return false;
-    r->service = values[FIELD_SERVICE];
-    const char *wrong = record_service_error(r->service.p, r->service.n);
-    if (wrong != NULL)
-        return refuse(reason, "service %s", wrong);
-    struct span level = values[FIELD_LEVEL], time = values[FIELD_TIMESTAMP];
-    r->level = level_parse(level.p, level.n);
-    if (r->level == LEVEL_INVALID)
-        return refuse(reason, "level must be one of " LEVEL_NAMES "; got \"%.*s\"",
-                      (int)shown(level).n, shown(level).p);
-    if (!timestamp_parse(time.p, time.n, &r->timestamp_ms))
-        return refuse(reason, "timestamp must be an RFC 3339 date-time; got \"%.*s\"",
-                      (int)shown(time).n, shown(time).p);
-    return read_message(r, values[FIELD_MESSAGE], message_max, reason) &&
+    for (enum record_field m = 0; m < FIELD_MEMBERS; m++) {
+        const char *wrong = record_set(r, m, values[m]);
+        if (wrong != NULL)
+            return refuse(reason, "%s %s; got \"%.*s\"", record_rules[m].name.p, wrong,
+                          (int)shown(values[m]).n, shown(values[m]).p);
+    }
+    return check_message(r->message, message_max, reason) &&
            (values[FIELD_FIELDS].p == NULL ||
             read_members(r, values[FIELD_FIELDS], scratch, reason));
 }

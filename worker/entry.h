@@ -9,8 +9,8 @@
 #include "common/buf.h"
 #include "common/record.h"
 
-#define ENTRY_SPANS_MAX  10  /* names and values of a well-formed entry */
-#define ENTRY_REASON_MAX 256 /* with its NUL */
+#define ENTRY_SPANS_MAX  (2 * FIELD_COUNT) /* names and values of a well-formed entry */
+#define ENTRY_REASON_MAX 256               /* with its NUL */
 
 /* `spans` are names and values in turn, borrowed by *r; `count` is how many the entry has, of which
  * only the first ENTRY_SPANS_MAX need be there. `scratch` holds what had to be rewritten and is
