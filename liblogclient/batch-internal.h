@@ -2,7 +2,7 @@
 #ifndef LC_BATCH_INTERNAL_H
 #define LC_BATCH_INTERNAL_H
 
-#include "ring-internal.h"
+#include "ring-read-internal.h"
 
 struct lc_batch {
     struct buf body;  /* NDJSON */

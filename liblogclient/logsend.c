@@ -11,13 +11,13 @@
 
 #include <jansson.h>
 
-#include "client-internal.h"
 #include "common/diag.h"
 #include "common/jsontext.h"
 #include "common/options.h"
 #include "common/record.h"
 #include "common/timestamp.h"
 #include "logsend-internal.h"
+#include "send-internal.h"
 
 #define POLL_MS     20
 #define PROGRESS_MS 200

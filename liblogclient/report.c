@@ -1,4 +1,6 @@
-/* Telling the program, or its operator, what happens on the sender's thread. */
+/* report.c: the error callback, or a line on standard error. */
+#include "report-internal.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -7,11 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client-internal.h"
-
-/* One line, if standard error takes it at once: a terminal that is stopped, or a pipe that nobody
- * reads, must not stop the sender; and one that nobody can read, which would be SIGPIPE, not the
- * caller. */
+/* Prints one line, if standard error takes it at once. A terminal that is stopped, or a pipe that
+ * nobody reads, must not stop the sender. A pipe without a reader would raise SIGPIPE. */
 static void print(const char *status, const char *text)
 {
     struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};

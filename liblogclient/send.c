@@ -1,5 +1,5 @@
-/* The calling side: send, flush, statistics. */
-#include "client-internal.h"
+/* send.c: the calls that a program makes: send, flush, statistics. */
+#include "send-internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,25 +11,16 @@
 #include "common/record.h"
 #include "common/timestamp.h"
 #include "common/utf8.h"
+#include "default-internal.h"
+#include "life-internal.h"
+#include "ring-write-internal.h"
 
 #define FORMAT_BYTES 1024 /* longer formatted messages need malloc(3) */
-/* A blocked call looks for space first after this, then less often. */
+/* A blocked call looks for space after the first, then less often, up to the second. */
 #define BLOCK_STEP_NS     500000
 #define BLOCK_STEP_MAX_NS 4000000
 
 /* ---- Send ---- */
-
-void lc_wake(logclient_t *c)
-{
-    if (!atomic_load(&c->sleeping) || !atomic_exchange(&c->sleeping, false))
-        return;
-    int saved = errno;
-    uint64_t one = 1;
-    /* It cannot fail: the counter of an eventfd is never that full. */
-    ssize_t written = write(c->wake_fd, &one, sizeof(one));
-    (void)written;
-    errno = saved;
-}
 
 /* Waits for space. Returns what lc_ring_write() said last. */
 static int write_blocking(logclient_t *c, const struct lc_record *record)
@@ -47,7 +38,7 @@ static int write_blocking(logclient_t *c, const struct lc_record *record)
     return error;
 }
 
-/* Whether a call may wait: not one from the error callback, which would wait for its own thread. */
+/* Whether a call may wait. One from the error callback would wait for its own thread. */
 static bool may_block(const logclient_t *c)
 {
     return c->options->on_full == LC_BLOCK && !pthread_equal(pthread_self(), c->thread);
@@ -175,23 +166,7 @@ logclient_status_t logclient_flush(logclient_t *client, int timeout_ms)
     logclient_t *c = client != NULL ? client : lc_existing_default();
     if (c == NULL || !lc_is_current(c))
         return LOGCLIENT_OK;
-    struct timespec deadline;
-    uint64_t one = 1, target = lc_ring_head(&c->ring);
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout_ms / 1000;
-    deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
-    int error = 0;
-    pthread_mutex_lock(&c->lock);
-    bool done = c->acknowledged >= target;
-    if (!done && write(c->wake_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
-        while (!(done = c->acknowledged >= target) && error == 0 && timeout_ms > 0)
-            error = pthread_cond_timedwait(&c->progress, &c->lock, &deadline);
-    pthread_mutex_unlock(&c->lock);
-    return done ? LOGCLIENT_OK : LOGCLIENT_TIMED_OUT;
+    return lc_flush(c, timeout_ms) ? LOGCLIENT_OK : LOGCLIENT_TIMED_OUT;
 }
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -237,34 +212,4 @@ uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
         return load(&n->adopted_rejected);
     }
     return 0;
-}
-
-const char *logclient_version(void)
-{
-    return LOGCLIENT_VERSION;
-}
-
-const char *logclient_strerror(logclient_status_t status)
-{
-    switch (status) {
-    case LOGCLIENT_OK:
-        return "success";
-    case LOGCLIENT_TIMED_OUT:
-        return "the deadline passed before all was delivered";
-    case LOGCLIENT_UNKNOWN_PROPERTY:
-        return "there is no property of this name";
-    case LOGCLIENT_BAD_VALUE:
-        return "the property does not take this value";
-    case LOGCLIENT_NO_MEMORY:
-        return "out of memory";
-    case LOGCLIENT_BAD_RECORD:
-        return "logd refused a record";
-    case LOGCLIENT_UNREACHABLE:
-        return "logd does not take records now";
-    case LOGCLIENT_RING_FALLBACK:
-        return "the ring directory cannot be used; records are kept in memory only";
-    case LOGCLIENT_RING_DAMAGED:
-        return "a leftover ring is damaged; it was moved aside";
-    }
-    return "unknown status";
 }

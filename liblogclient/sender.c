@@ -1,6 +1,6 @@
-/* The sender thread: takes records from the rings and posts them, one batch in flight, in order,
- * until logd has confirmed. */
-#include "client-internal.h"
+/* sender.c: the sender thread. It takes records from the rings and posts them in order, one batch
+ * at a time, until logd has confirmed. */
+#include "sender-internal.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,6 +16,8 @@
 #include "batch-internal.h"
 #include "common/timestamp.h"
 #include "fd-internal.h"
+#include "report-internal.h"
+#include "ring-write-internal.h"
 #include "source-internal.h"
 
 /* Of an empty queue; from then on the next record wakes the sender with a system call. */

@@ -4,6 +4,7 @@
 #define LC_SOURCE_INTERNAL_H
 
 #include "client-internal.h"
+#include "ring-read-internal.h"
 
 #define LC_NOWHERE     UINT64_MAX
 #define LC_ADOPTED_MAX 16 /* rings drained at the same time */
@@ -58,8 +59,5 @@ void lc_source_reject(struct lc_sources *sources, struct lc_source *source);
 /* Lets an adopted ring go: unlinked when it is drained, moved aside when damaged, else left to
  * others. */
 void lc_source_release(struct lc_sources *sources, struct lc_source *source, enum lc_ring_read why);
-
-/* Tells logclient_flush() how far the own ring is done. */
-void lc_publish_progress(logclient_t *client);
 
 #endif

@@ -1,3 +1,4 @@
+/* source.c: the rings that a sender drains, and the search for those of dead processes. */
 #include "source-internal.h"
 
 #include <fcntl.h>
@@ -9,21 +10,15 @@
 
 #include <event2/event.h>
 
+#include "common/timer.h"
 #include "fd-internal.h"
+#include "report-internal.h"
 
 #define SEARCH_EVERY_MS 2000
 
-void lc_publish_progress(logclient_t *c)
-{
-    pthread_mutex_lock(&c->lock);
-    c->acknowledged = c->ring.tail;
-    pthread_cond_broadcast(&c->progress);
-    pthread_mutex_unlock(&c->lock);
-}
-
 static void search_in(struct lc_sources *all, int64_t ms)
 {
-    struct timeval tv = {ms / 1000, (int)(ms % 1000) * 1000};
+    struct timeval tv = timer_timeval(ms);
     event_add(all->search, &tv);
 }
 

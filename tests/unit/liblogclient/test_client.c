@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "liblogclient/client-internal.h"
+#include "liblogclient/ring-read-internal.h"
 
 static char dir[] = "/tmp/test-client-XXXXXX";
 

@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #include "liblogclient/batch-internal.h"
-#include "liblogclient/ring-internal.h"
+#include "liblogclient/ring-read-internal.h"
+#include "liblogclient/ring-write-internal.h"
 #include "liblogclient/ringdir-internal.h"
 
 #define CAPACITY LC_RING_MIN_BYTES

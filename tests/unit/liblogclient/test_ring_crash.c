@@ -21,7 +21,8 @@
 
 #include "common/crash.h"
 #include "liblogclient/batch-internal.h"
-#include "liblogclient/ring-internal.h"
+#include "liblogclient/ring-read-internal.h"
+#include "liblogclient/ring-write-internal.h"
 #include "liblogclient/ringdir-internal.h"
 
 #define RECORDS_MAX 4096
