@@ -14,32 +14,32 @@
 
 #include "answer-internal.h"
 #include "batch-internal.h"
+#include "common/timer.h"
 #include "common/timestamp.h"
 #include "fd-internal.h"
 #include "report-internal.h"
 #include "ring-write-internal.h"
 #include "source-internal.h"
 
-/* Of an empty queue; from then on the next record wakes the sender with a system call. */
-#define SLEEP_AFTER_MS 1000
-/* With a longer linger the queue is looked at all the same: it may fill up. */
-#define POLL_MAX_MS        20
+#define SLEEP_AFTER_MS     1000  /* without a record; the next one costs a system call */
+#define POLL_MAX_MS        20    /* also with a longer linger: the queue may fill up */
 #define STUCK_AFTER_MS     10000 /* nobody takes so long to write a record */
 #define RETRY_AFTER_MAX_MS 300000
 #define STACK_BYTES        (512 * 1024) /* at least */
 
 enum state {
-    STATE_READY,   /* nothing under way; the poll timer or the wake event leads on */
-    STATE_SENDING, /* a request is under way */
-    STATE_BACKOFF, /* after a failure; the retry timer leads on */
+    STATE_POLLING,  /* nothing to send yet; the timer leads on */
+    STATE_SLEEPING, /* nothing to send for a while; a caller or a found ring leads on */
+    STATE_SENDING,  /* a request is under way; its answer leads on */
+    STATE_BACKOFF,  /* after a failure; the timer leads on, and the same is sent again */
 };
 
 struct lc_sender {
     logclient_t *client;
-    enum state state;
+    enum state state; /* changed by set_state() only */
     struct event_base *base;
     struct lc_http *http;
-    struct event *wake, *poll, *retry;
+    struct event *wake, *timer;
 
     struct lc_url urls[LC_URLS_MAX];
     int url_count;
@@ -50,7 +50,7 @@ struct lc_sender {
     struct lc_sources sources;
     struct lc_source *source; /* of the batch under way */
     struct lc_batch batch;
-    int64_t sent_ms;             /* when a batch of the own ring was sent last */
+    int64_t sent_ms;             /* when a batch of the own ring was sent last; 0: send at once */
     uint64_t stuck_at;           /* the tail when it could not be read */
     int64_t stuck_ms;            /* since when; 0: it was reported */
     int64_t busy_ms;             /* when there was last something to send */
@@ -58,18 +58,30 @@ struct lc_sender {
     uint64_t flush_to;           /* a flush wants all up to this position at once */
 };
 
-static void step(struct lc_sender *s);
-
-static void arm(struct event *timer, int64_t ms)
+/* Runs the timer in so many milliseconds where the state has one; else it stands still. */
+static void set_state(struct lc_sender *s, enum state state, int64_t timer_ms)
 {
-    struct timeval tv = {ms / 1000, (int)(ms % 1000) * 1000};
-    event_add(timer, &tv);
+    struct timeval tv = timer_timeval(timer_ms);
+    s->state = state;
+    if (state == STATE_POLLING || state == STATE_BACKOFF)
+        event_add(s->timer, &tv);
+    else
+        event_del(s->timer);
 }
 
 static void poll_in(struct lc_sender *s, int64_t ms)
 {
-    arm(s->poll, ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
+    set_state(s, STATE_POLLING, ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
 }
+
+/* The batch stays where it is, in the ring. */
+static void back_off(struct lc_sender *s, int64_t ms)
+{
+    s->sent_ms = 0;
+    set_state(s, STATE_BACKOFF, ms);
+}
+
+/* ---- Sending ---- */
 
 static void post(struct lc_sender *s)
 {
@@ -83,7 +95,7 @@ static void post(struct lc_sender *s)
         .skip = s->source->skip,
         .timeout_ms = s->client->options->request_timeout_ms,
     };
-    s->state = STATE_SENDING;
+    set_state(s, STATE_SENDING, 0);
     if (s->source == &s->sources.own)
         s->sent_ms = monotonic_now_ms();
     lc_http_post(s->http, &request);
@@ -99,10 +111,8 @@ static bool send_from(struct lc_sender *s, struct lc_source *source)
     enum lc_ring_read result =
         lc_batch_fill(&s->batch, source->ring, source->bad, source->max_records,
                       (size_t)o->batch_bytes, (size_t)o->max_message_bytes);
-    if (s->batch.body.failed) {
-        s->source = source;
-        s->state = STATE_BACKOFF; /* out of memory: perhaps there is some later */
-        arm(s->retry, o->backoff_max_ms);
+    if (s->batch.body.failed) { /* out of memory: perhaps there is some later */
+        back_off(s, o->backoff_max_ms);
         return true;
     }
     if (s->batch.count > 0) {
@@ -161,7 +171,6 @@ static int64_t backoff_ms(const struct lc_sender *s)
     return delay / 2 + (int64_t)(chance % (uint32_t)(delay / 2 + 1));
 }
 
-/* The batch stays where it is, in the ring. */
 static void on_failure(struct lc_sender *s, const struct lc_http_answer *answer)
 {
     char text[sizeof(s->reported)];
@@ -170,7 +179,7 @@ static void on_failure(struct lc_sender *s, const struct lc_http_answer *answer)
         memcpy(s->reported, text, sizeof(text));
         lc_report(s->client, LOGCLIENT_UNREACHABLE, text);
     }
-    /* A network that is too slow for the batch would be so each time. */
+    /* A network that is too slow for this batch would be too slow for it each time. */
     if ((answer->late || answer->status == 408) && s->batch.count > 1)
         s->source->max_records = s->batch.count / 2;
     s->failures++;
@@ -182,31 +191,7 @@ static void on_failure(struct lc_sender *s, const struct lc_http_answer *answer)
     if (s->url_count == 1 && answer->retry_after_ms > delay)
         delay = answer->retry_after_ms < RETRY_AFTER_MAX_MS ? answer->retry_after_ms
                                                             : RETRY_AFTER_MAX_MS;
-    s->state = STATE_BACKOFF;
-    arm(s->retry, delay);
-}
-
-static void on_answer(const struct lc_http_answer *answer, void *arg)
-{
-    struct lc_sender *s = arg;
-    size_t index;
-    s->state = STATE_READY;
-    switch (lc_answer_verdict(answer, s->batch.count, &index)) {
-    case LC_TAKEN:
-        on_success(s);
-        break;
-    case LC_REFUSED:
-        on_refusal(s, answer, index);
-        break;
-    case LC_TOO_LARGE:
-        s->source->max_records = s->batch.count / 2;
-        break;
-    case LC_NOT_TAKEN:
-        on_failure(s, answer);
-        return;
-    }
-    s->source = NULL;
-    step(s);
+    back_off(s, delay);
 }
 
 /* ---- When to send ---- */
@@ -220,8 +205,7 @@ static bool due(struct lc_sender *s, int64_t now)
            s->flush_to > s->sources.own.ring->tail;
 }
 
-/* With something in the ring that cannot be sent: a writer is in the midst of it, or it waits for
- * its linger. */
+/* The ring holds something that cannot be sent: it lingers, or a writer is in the midst of it. */
 static void wait_for_writer(struct lc_sender *s, int64_t now)
 {
     s->busy_ms = now;
@@ -253,8 +237,10 @@ static void rest(struct lc_sender *s, int64_t now)
         /* Sequentially consistent, like head in lc_ring_write(): either we see the record, or its
          * writer sees that we sleep. */
         atomic_store(&c->sleeping, true);
-        if (lc_ring_head(ring) == ring->tail)
+        if (lc_ring_head(ring) == ring->tail) {
+            set_state(s, STATE_SLEEPING, 0);
             return;
+        }
         atomic_store(&c->sleeping, false);
     }
     int64_t wait = c->options->linger_ms - (now - s->sent_ms);
@@ -263,10 +249,10 @@ static void rest(struct lc_sender *s, int64_t now)
     poll_in(s, wait);
 }
 
+/* Sends, or rests: goes into the next state, from POLLING or SLEEPING, after an answer, or after a
+ * back-off. */
 static void step(struct lc_sender *s)
 {
-    if (s->state != STATE_READY)
-        return;
     lc_ring_reserve(&s->client->ring);
     int64_t now = monotonic_now_ms();
     for (int i = s->sources.adopted_count; i >= 0; i--) {
@@ -281,22 +267,40 @@ static void step(struct lc_sender *s)
 
 /* ---- Events ---- */
 
-static void on_poll(evutil_socket_t fd, short what, void *arg)
+static void on_answer(const struct lc_http_answer *answer, void *arg)
+{
+    struct lc_sender *s = arg;
+    size_t index;
+    switch (lc_answer_verdict(answer, s->batch.count, &index)) {
+    case LC_TAKEN:
+        on_success(s);
+        break;
+    case LC_REFUSED:
+        on_refusal(s, answer, index);
+        break;
+    case LC_TOO_LARGE:
+        s->source->max_records = s->batch.count / 2;
+        break;
+    case LC_NOT_TAKEN:
+        on_failure(s, answer);
+        return;
+    }
+    step(s);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     step(arg);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *arg)
+static void step_if_idle(struct lc_sender *s)
 {
-    struct lc_sender *s = arg;
-    (void)fd, (void)what;
-    s->state = STATE_READY;
-    s->sent_ms = 0; /* it has waited long enough */
-    s->source = NULL;
-    step(s);
+    if (s->state == STATE_POLLING || s->state == STATE_SLEEPING)
+        step(s);
 }
 
+/* A caller wakes the sender, flushes, or ends it. */
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     struct lc_sender *s = arg;
@@ -311,13 +315,12 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     s->flush_to = lc_ring_head(s->sources.own.ring);
     s->busy_ms = monotonic_now_ms();
     atomic_store(&s->client->sleeping, false);
-    event_del(s->poll);
-    step(s);
+    step_if_idle(s);
 }
 
 static void on_found(void *arg)
 {
-    step(arg);
+    step_if_idle(arg);
 }
 
 /* ---- Life cycle ---- */
@@ -335,12 +338,12 @@ static void *run(void *arg)
 
 static void free_sender(struct lc_sender *s)
 {
-    struct event *events[] = {s->wake, s->poll, s->retry};
     lc_sources_free(&s->sources);
     lc_http_free(s->http);
-    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
-        if (events[i] != NULL)
-            event_free(events[i]);
+    if (s->wake != NULL)
+        event_free(s->wake);
+    if (s->timer != NULL)
+        event_free(s->timer);
     if (s->base != NULL)
         event_base_free(s->base);
     lc_batch_free(&s->batch);
@@ -378,9 +381,8 @@ static bool init_sender(struct lc_sender *s)
         (s->http = lc_http_new(s->base, on_answer, s)) == NULL)
         return false;
     s->wake = event_new(s->base, s->client->wake_fd, EV_READ | EV_PERSIST, on_wake, s);
-    s->poll = evtimer_new(s->base, on_poll, s);
-    s->retry = evtimer_new(s->base, on_retry, s);
-    if (s->wake == NULL || s->poll == NULL || s->retry == NULL || event_add(s->wake, NULL) != 0 ||
+    s->timer = evtimer_new(s->base, on_timer, s);
+    if (s->wake == NULL || s->timer == NULL || event_add(s->wake, NULL) != 0 ||
         !lc_sources_init(&s->sources, s->client, s->base, on_found, s))
         return false;
     poll_in(s, o->linger_ms);
@@ -427,13 +429,10 @@ int lc_sender_start(logclient_t *client)
 
 void lc_sender_stop(logclient_t *client)
 {
-    struct lc_sender *s = client->sender;
-    uint64_t one = 1;
     atomic_store(&client->stop, true);
-    if (write(client->wake_fd, &one, sizeof(one)) < 0)
-        return; /* cannot be: the counter of an eventfd is never that full */
+    lc_signal_sender(client);
     pthread_join(client->thread, NULL);
-    free_sender(s);
+    free_sender(client->sender);
     client->sender = NULL;
 }
 
