@@ -1,5 +1,4 @@
-/* The client without a server: what a forked child must not do to its parent, and limits of the
- * process. */
+/* test_life.c: a client without a server: fork, limits of the process, bad variables. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,28 +107,6 @@ static void test_each_bad_variable_has_to_be_set_right(void **state)
     logclient_free(c);
 }
 
-static void test_wrong_arguments_are_refused(void **state)
-{
-    (void)state;
-    logclient_t *c = new_client("off", "1m");
-    static const char *const cases[][3] = {
-        {NULL, "info", "x"}, {"a", NULL, "x"},   {"a", "info", NULL},  {"", "info", "x"},
-        {"a", "", "x"},      {"a", "loud", "x"}, {"a\n", "info", "x"},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        errno = 0;
-        assert_int_equal(logclient_send(c, cases[i][0], cases[i][1], cases[i][2]), -1);
-        assert_int_equal(errno, EINVAL);
-    }
-    assert_int_equal(logclient_send(NULL, "a", "info", "x"), -1);
-    assert_int_equal(logclient_stat(c, LOGCLIENT_STAT_LOGGED), 0);
-    assert_int_equal(logclient_send(c, "a", "info", "x"), 0);
-    assert_int_equal(logclient_stat(c, LOGCLIENT_STAT_LOGGED), 1);
-    assert_int_equal(logclient_stat(c, LOGCLIENT_STAT_QUEUED), 1);
-    assert_int_equal(logclient_flush(c, 0), LOGCLIENT_TIMED_OUT);
-    logclient_free(c);
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -149,7 +126,6 @@ int main(void)
         cmocka_unit_test(test_a_child_that_frees_the_client_leaves_the_parent_its_ring),
         cmocka_unit_test(test_a_file_size_limit_makes_the_ring_smaller),
         cmocka_unit_test(test_each_bad_variable_has_to_be_set_right),
-        cmocka_unit_test(test_wrong_arguments_are_refused),
     };
-    return cmocka_run_group_tests_name("client", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("life", tests, set_up, tear_down);
 }

@@ -1,0 +1,47 @@
+/* test_batch.c: the body of a request, made from a ring. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "liblogclient/batch-internal.h"
+#include "ring-fixture.h"
+
+static void test_a_batch_repairs_text_and_respects_its_limits(void **state)
+{
+    struct lc_ring *ring = *state;
+    struct lc_batch batch;
+    assert_true(lc_batch_init(&batch, 10));
+    assert_int_equal(put(ring, "bad \xff byte"), 0);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(put(ring, "fine"), 0);
+    assert_int_equal(lc_batch_fill(&batch, ring, UINT64_MAX, 100, SIZE_MAX, 65536), LC_RING_RECORD);
+    assert_int_equal(batch.count, 10);
+    assert_int_equal(batch.repaired, 1);
+    const char want[] = "{\"level\":\"warn\",\"message\":\"bad \xef\xbf\xbd "
+                        "byte\",\"service\":\"svc\",\"timestamp\":";
+    assert_memory_equal(batch.body.data, want, sizeof(want) - 1);
+    assert_int_equal(batch.body.data[batch.body.len - 1], '\n');
+    /* Up to a position, up to a number of records, up to a number of bytes, and a repaired message
+     * is cut. */
+    uint64_t stop = batch.ends[1];
+    lc_batch_fill(&batch, ring, stop, 100, SIZE_MAX, 65536);
+    assert_int_equal(batch.count, 2);
+    lc_batch_fill(&batch, ring, UINT64_MAX, 3, SIZE_MAX, 65536);
+    assert_int_equal(batch.count, 3);
+    lc_batch_fill(&batch, ring, UINT64_MAX, 100, 100, 6);
+    assert_int_equal(batch.count, 2);
+    const char cut[] = "{\"level\":\"warn\",\"message\":\"bad \",";
+    assert_memory_equal(batch.body.data, cut, sizeof(cut) - 1);
+    lc_batch_free(&batch);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_RING(test_a_batch_repairs_text_and_respects_its_limits),
+    };
+    return cmocka_run_group_tests_name("batch", tests, NULL, NULL);
+}
