@@ -1,5 +1,4 @@
-/* auth.c: an example service, POST /login {"user":…,"password":…}. Passwords never reach the log.
- */
+/* auth.c: an example service: POST /login {"user":…,"password":…}. It logs no passwords. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>

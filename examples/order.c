@@ -1,4 +1,4 @@
-/* order.c: an example service, POST /orders {"customer":…,"item":…,"quantity":…}. */
+/* order.c: an example service: POST /orders {"customer":…,"item":…,"quantity":…}. */
 #include <stdio.h>
 #include <string.h>
 

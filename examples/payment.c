@@ -1,5 +1,5 @@
-/* payment.c: an example service, POST /pay {"card":…,"amount":…,"currency":…}. The amount is in
- * cents. Of a card number only the last four digits reach the log and the answer. */
+/* payment.c: an example service: POST /pay {"card":…,"amount":…,"currency":…}. The amount is in
+ * cents. Only the last four digits of a card number reach the log and the answer. */
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #define CARD_MIN   12      /* digits, ISO/IEC 7812 */
 #define CARD_MAX   19
 
-/* Test numbers that make the card network, which is not there, answer in its three ways. */
+/* Test numbers: for these, the card network that is not there refuses, or does not answer. */
 #define CARD_REFUSED    "4000000000000002"
 #define CARD_UNANSWERED "4000000000000119"
 

@@ -1,3 +1,4 @@
+/* service.c: the HTTP server of the example services. */
 #include "service.h"
 
 #include <arpa/inet.h>
@@ -297,7 +298,7 @@ static void server_free(struct server *server)
     }
 }
 
-/* The one record that explains why the service is not there: it must leave the process. */
+/* The one record that explains why the service is not there. flush_log() delivers it. */
 static int fatal(const char *what, int error)
 {
     fprintf(stderr, "%s: %s: %s\n", service_name, what, strerror(error));
@@ -305,7 +306,7 @@ static int fatal(const char *what, int error)
     return EX_UNAVAILABLE;
 }
 
-/* Says where it listens, for whoever waits for it. */
+/* Says where it listens, to whoever waits for it. */
 static int announce(struct server *server)
 {
     struct sockaddr_in addr;

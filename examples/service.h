@@ -28,20 +28,19 @@ struct service {
 /* Serves on 127.0.0.1 until SIGTERM or SIGINT. Returns the exit code of the program. */
 int service_main(const struct service *service, int argc, char **argv);
 
-/* Takes what send_log() and its siblings return. A refused record is counted, and the first one is
- * reported on standard error: there is no other place left to say so. */
+/* Takes what send_log() and its siblings return. Counts refused records, and reports the first one
+ * on standard error, since no other place is left. */
 void check_log(int result);
 
-/* Answers with a JSON body, which is taken even on failure. NULL stands for "out of memory": 500.
- */
+/* Answers with a JSON body, taken even on failure. NULL means "out of memory": a 500. */
 void service_reply(struct evhttp_request *req, int status, json_t *body);
 
 /* Answers {"error":"..."}. */
 void service_refuse(struct evhttp_request *req, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The string `name` of the body, 1 to `max` bytes, borrowed from it. Otherwise NULL, and the
- * request is answered with a 400 that names the field. */
+/* The string `name` of the body, 1 to `max` bytes, borrowed from it. NULL when there is none; then
+ * the request is answered with a 400 that names the field. */
 const char *service_text(struct evhttp_request *req, const json_t *body, const char *name,
                          size_t max);
 

@@ -11,11 +11,11 @@ enum lc_verdict {
     LC_NOT_TAKEN, /* the same batch is to be sent again */
 };
 
-/* Of a batch of `count` records. A refusal counts only when the answer proves that logd gave it,
- * and not a proxy, or some other server at this address. */
+/* The verdict on a batch of `count` records. A refusal counts only when the answer proves that it
+ * is logd's, not that of a proxy or of another server at this address. */
 enum lc_verdict lc_answer_verdict(const struct lc_http_answer *answer, size_t count, size_t *index);
 
-/* What to tell of LC_NOT_TAKEN, as a sentence. */
+/* A sentence for LC_NOT_TAKEN. */
 void lc_answer_describe(const struct lc_http_answer *answer, const char *url, char *text,
                         size_t size);
 

@@ -1,3 +1,4 @@
+/* answer.c: what logd's answer to a batch means. sender.c asks. */
 #include "answer-internal.h"
 
 #include <stdio.h>
@@ -19,8 +20,8 @@ static int64_t find_number(const char *json, const char *name)
     return *at >= '0' && *at <= '9' ? strtoll(at, NULL, 10) : -1;
 }
 
-/* A 400 of logd's names the record at fault by its index, a 413 is JSON with an error: nothing else
- * proves that a record is to blame. */
+/* logd's 400 names the record at fault by its index, and its 413 is JSON with an error. Nothing
+ * else proves that a record is to blame. */
 enum lc_verdict lc_answer_verdict(const struct lc_http_answer *answer, size_t count, size_t *index)
 {
     bool has_error = strstr(answer->body, "\"error\"") != NULL;

@@ -1,4 +1,5 @@
-/* batch-internal.h: the body of one request, made from the records at the tail of a ring. */
+/* batch-internal.h: the body of one request, made from the records at the tail of a ring. For
+ * sender.c, and for logsend --inspect. */
 #ifndef LC_BATCH_INTERNAL_H
 #define LC_BATCH_INTERNAL_H
 
@@ -18,10 +19,9 @@ struct lc_batch {
 bool lc_batch_init(struct lc_batch *batch, size_t limit);
 void lc_batch_free(struct lc_batch *batch);
 
-/* Fills the batch with at most max_records, from the ring's tail on, not beyond position `stop`,
- * until the body has max_bytes. message_max: a repaired message is cut to it. Returns what ended
- * it: LC_RING_RECORD for a limit. The batch is incomplete, and must not be sent, when body.failed
- * is set. */
+/* Fills the batch from the ring's tail on: at most max_records, not beyond position `stop`, until
+ * the body has max_bytes. A repaired message is cut to message_max bytes. Returns what ended it;
+ * LC_RING_RECORD for a limit. With body.failed set, out of memory, the batch must not be sent. */
 enum lc_ring_read lc_batch_fill(struct lc_batch *batch, const struct lc_ring *ring, uint64_t stop,
                                 size_t max_records, size_t max_bytes, size_t message_max);
 

@@ -1,3 +1,4 @@
+/* batch.c: turns records of a ring into NDJSON. */
 #include "batch-internal.h"
 
 #include <stdlib.h>
@@ -20,7 +21,7 @@ void lc_batch_free(struct lc_batch *batch)
     batch->ends = NULL;
 }
 
-/* Makes `text` valid UTF-8 of at most max bytes, in the scratch buffer where it has to change. */
+/* Makes `text` valid UTF-8 of at most max bytes. Where it must change, it moves into `clean`. */
 static void repair(struct buf *clean, struct span *text, size_t max)
 {
     size_t start = clean->len;
@@ -45,7 +46,7 @@ static void append(struct lc_batch *batch, const struct lc_record *r, size_t mes
         buf_add_char(&batch->body, '\n');
         return;
     }
-    /* Room for both at once, so that neither moves while the other points into it. */
+    /* Room for both at once: a buffer that grows would move under the first. */
     buf_clear(&batch->clean);
     if (!utf8_valid(r->service.p, r->service.n) || !utf8_valid(r->message.p, r->message.n)) {
         if (!buf_reserve(&batch->clean, 3 * (r->service.n + r->message.n))) {

@@ -1,5 +1,5 @@
-/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2; but for the socket to a host
- * whose name had to be resolved, until it is connected. */
+/* fd-internal.h: keeps the library's descriptors away from 0, 1 and 2. One exception: the socket to
+ * a host whose name had to be resolved, until it is connected. */
 #ifndef LC_FD_INTERNAL_H
 #define LC_FD_INTERNAL_H
 
@@ -8,10 +8,10 @@
 #include <stddef.h>
 #include <unistd.h>
 
-/* A program that has closed its standard descriptors writes its messages into whatever got their
- * numbers, be it for a moment. Moves a new descriptor to 3 or above; -1 with errno when it cannot,
- * or was -1. Opened under lc_hold_standard() it lies there already, but where there is no
- * /dev/null. */
+/* Moves a new descriptor to 3 or above. Returns -1 with errno when it cannot, or was -1. A program
+ * that has closed its standard descriptors would write its messages into whatever got their
+ * numbers, even for a moment. Under lc_hold_standard() the descriptor lies high already, unless
+ * there is no /dev/null. */
 static inline int lc_fd_high(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
@@ -23,8 +23,8 @@ static inline int lc_fd_high(int fd)
     return high;
 }
 
-/* Opens /dev/null as those of the three that are closed, so that the descriptors of others come to
- * lie above; returns how many, in `held`, for lc_release_standard() after that. */
+/* Opens /dev/null as those of the three that are closed, so that what is opened next lies above.
+ * Returns how many are in `held`, for lc_release_standard(). */
 static inline size_t lc_hold_standard(int held[STDERR_FILENO + 1])
 {
     size_t n = 0;

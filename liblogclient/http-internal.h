@@ -1,7 +1,7 @@
-/* http-internal.h: posts one body at a time to logd, over evhttp. Its source is the only file of
- * the library that touches evhttp.
+/* http-internal.h: posts one body at a time to logd, for sender.c. http.c is the only file of the
+ * library that touches evhttp.
  *
- * All that can go wrong comes back through one completion, once, from the event loop and never from
+ * Each request has one completion, whatever goes wrong. It comes from the event loop, never from
  * inside a call. */
 #ifndef LC_HTTP_INTERNAL_H
 #define LC_HTTP_INTERNAL_H
@@ -33,7 +33,7 @@ typedef void lc_http_done(const struct lc_http_answer *answer, void *arg);
 /* NULL when out of memory. `done` gets every completion. */
 struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *arg);
 
-/* Begins a request; the one before must be complete. */
+/* Begins a request. The one before must be complete. */
 void lc_http_post(struct lc_http *http, const struct lc_http_request *request);
 
 /* The socket, or -1: for the child of a fork, which must close it. */

@@ -1,3 +1,4 @@
+/* http.c: one connection to logd, one request at a time. */
 #include "http-internal.h"
 
 #include <arpa/inet.h>
@@ -16,6 +17,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 
+#include "common/timer.h"
 #include "fd-internal.h"
 #include "logclient.h"
 
@@ -34,7 +36,7 @@ struct lc_http {
     lc_http_done *done;
     void *arg;
 
-    bool connecting; /* not connected yet; meanwhile on_connecting() stands before these: */
+    bool connecting; /* not connected yet; meanwhile on_connecting() comes before these: */
     bufferevent_event_cb connecting_cb;
     void *connecting_arg;
     char connect_error[100]; /* why connecting failed, or empty */
@@ -44,7 +46,7 @@ struct lc_http {
     char body[ANSWER_MAX + 1];
 };
 
-/* Whether something lies behind the answer: it would be taken for the next one. */
+/* Whether something lies behind the answer. It would be taken for the next one. */
 static bool has_more(const struct lc_http *http)
 {
     struct bufferevent *bev = evhttp_connection_get_bufferevent(http->connection);
@@ -75,17 +77,17 @@ static void disconnect(struct lc_http *http)
     http->connection = NULL; /* first: a child forked meanwhile looks at it */
     if (connection == NULL)
         return;
-    /* A look-up that is under way would outlive the connection, and connect: libevent 2.1 cancels
-     * it here, but not when a bufferevent is freed. */
+    /* A look-up under way would outlive the connection, and connect. libevent 2.1 cancels it here,
+     * but not when a bufferevent is freed. */
     struct bufferevent *bev = evhttp_connection_get_bufferevent(connection);
     if (bufferevent_getfd(bev) < 0)
         bufferevent_setfd(bev, -1);
     evhttp_connection_free(connection);
 }
 
-/* libevent opens the socket without SOCK_CLOEXEC; a program that is executed must not get it. And
- * it leaves Nagle's algorithm on, which holds the end of each batch back until the peer's delayed
- * acknowledgement, of 40 ms, has come (RFC 1122, 4.2.3.4). */
+/* libevent opens the socket without SOCK_CLOEXEC, so an executed program would get it. It also
+ * leaves Nagle's algorithm on, which holds back the end of each batch until the peer's delayed
+ * acknowledgement has come, after 40 ms (RFC 1122, 4.2.3.4). */
 static void set_up_socket(const struct lc_http *http)
 {
     int fd = lc_http_fd(http), one = 1;
@@ -114,8 +116,8 @@ static void on_error(enum evhttp_request_error error, void *arg)
         fail(http, texts[error], "");
 }
 
-/* Retry-After in seconds (RFC 9110, 10.2.3); its form with a date is not used by logd, and is
- * passed over. */
+/* Retry-After in seconds (RFC 9110, 10.2.3). logd does not use the form with a date, which counts
+ * as none. */
 static int64_t retry_after(struct evhttp_request *request)
 {
     const char *value =
@@ -137,7 +139,7 @@ static void on_answer(struct evhttp_request *request, void *arg)
         fail(http, "the request failed", "");
         return;
     }
-    set_up_socket(http); /* connected since the request was made, if a name had to be resolved */
+    set_up_socket(http); /* when a name had to be resolved, there was none before */
     int status = evhttp_request_get_response_code(request);
     if (status == 0) {
         fail(http, "connecting failed", http->connect_error);
@@ -185,15 +187,15 @@ static void discard_dns_log(int warning, const char *text)
     (void)warning, (void)text;
 }
 
-/* A resolver that doesn't keep the loop alive. */
+/* A resolver that does not keep the loop alive. */
 static struct evdns_base *new_dns(struct event_base *base)
 {
-    /* For the whole process, but for evdns only, which would print to standard error. */
+    /* evdns would print to standard error. This silences it for the whole process. */
     evdns_set_log_fn(discard_dns_log);
     return evdns_base_new(base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 }
 
-/* Before each connection: the network may have come, or changed, since the last. */
+/* For each connection: the network may have come, or changed, since the last. */
 static void read_system_files(struct evdns_base *dns)
 {
     evdns_base_clear_nameservers_and_suspend(dns);
@@ -204,7 +206,7 @@ static void read_system_files(struct evdns_base *dns)
     evdns_base_resume(dns);
 }
 
-/* Whether the peer has neither closed the connection nor sent what nobody asked for: evhttp would
+/* Whether the peer has neither closed the connection nor sent what nobody asked for. evhttp would
  * take that for the answer to the next request. */
 static bool is_quiet(const struct lc_http *http)
 {
@@ -245,9 +247,9 @@ static void close_low(evutil_socket_t fd, short what, void *arg)
     close((int)(intptr_t)arg);
 }
 
-/* Moves the socket away from the standard descriptors (fd-internal.h), where it may lie when a name
- * had to be resolved first. libevent goes on with the low descriptor until the event is over, so it
- * stays open until then. */
+/* Moves the socket away from the standard descriptors (fd-internal.h). It may lie there when a name
+ * had to be resolved first. libevent uses the low descriptor until the event is over; it stays open
+ * until then. */
 static void raise_socket(struct lc_http *http, struct bufferevent *bev)
 {
     struct timeval now = {0, 0};
@@ -264,7 +266,7 @@ static void raise_socket(struct lc_http *http, struct bufferevent *bev)
     bufferevent_setfd(bev, high);
 }
 
-/* Before evhttp gets the event, since it loses the reason: it calls shutdown(2) first. */
+/* Gets the event before evhttp, which calls shutdown(2) first and so loses the reason. */
 static void on_connecting(struct bufferevent *bev, short what, void *arg)
 {
     struct lc_http *http = arg;
@@ -324,7 +326,7 @@ static int add_headers(struct evhttp_request *request, const struct lc_http_requ
 
 static void send_request(struct lc_http *http, const struct lc_http_request *r)
 {
-    struct timeval timeout = {r->timeout_ms / 1000, (int)(r->timeout_ms % 1000) * 1000};
+    struct timeval timeout = timer_timeval(r->timeout_ms);
     event_add(http->timer, &timeout);
     if (http->connecting && !connect_to(http, r->url))
         return;
@@ -344,7 +346,8 @@ static void send_request(struct lc_http *http, const struct lc_http_request *r)
         fail(http, "out of memory", "");
         return;
     }
-    /* Owns the request from here, also when it fails; on_error() and on_answer() may run inside. */
+    /* evhttp owns the request from here on, also on failure. on_error() and on_answer() may run
+     * inside. */
     if (evhttp_make_request(http->connection, request, EVHTTP_REQ_POST, r->url->path) != 0)
         fail(http, "connecting failed", "");
     if (http->connecting && http->pending)
@@ -359,7 +362,7 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     http->answer = (struct lc_http_answer){.retry_after_ms = -1};
     http->error[0] = http->body[0] = http->connect_error[0] = '\0';
     http->connecting = !is_connected_to(http, r->url);
-    /* A socket at 1 for a moment was enough: the program wrote there, and died of SIGPIPE. */
+    /* A socket at 1 for a moment is enough: the program writes there, and dies of SIGPIPE. */
     size_t n = http->connecting ? lc_hold_standard(held) : 0;
     send_request(http, r);
     lc_release_standard(held, n);

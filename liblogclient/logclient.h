@@ -44,8 +44,7 @@ typedef enum {
     LOGCLIENT_BAD_RECORD,    /* logd refused a record: it was dropped and counted as rejected */
     LOGCLIENT_UNREACHABLE,   /* logd cannot be reached, or answers with an error; the client keeps
                                 trying */
-    LOGCLIENT_RING_FALLBACK, /* the ring directory cannot be used; records are kept in memory only
-                              */
+    LOGCLIENT_RING_FALLBACK, /* the ring directory cannot be used: records are in memory only */
     LOGCLIENT_RING_DAMAGED,  /* a leftover ring was damaged; it was moved aside */
 } logclient_status_t;
 
@@ -55,9 +54,9 @@ const char *logclient_strerror(logclient_status_t status);
 /* The version of the library that is running, such as "0.1.0"; static. */
 const char *logclient_version(void);
 
-/* ---- Options ----
- *
- * logclient(3) and README.md list the properties; each can also be given by the environment, as
+/* ---- Options ---- */
+
+/* logclient(3) and README.md list the properties. The environment can give each of them, too, as
  * LOGCLIENT_ and its name in upper case (url: LOGCLIENT_URL). Options belong to one thread at a
  * time. */
 
@@ -71,14 +70,14 @@ logclient_options_t *logclient_options_new(void);
 logclient_status_t logclient_options_set(logclient_options_t *options, const char *name,
                                          const char *value, char *errbuf, size_t errlen);
 
-/* What a client has to report, apart from statistics. Runs on the client's sender thread, never
- * inside a send call, with all signals blocked. It may call any function here but logclient_free()
+/* Gets what a client has to report, apart from statistics. Runs on the client's sender thread with
+ * all signals blocked, never inside a send call. May call any function here but logclient_free()
  * and logclient_flush(). `text` is borrowed until the callback returns. */
 typedef void logclient_error_cb(logclient_t *client, logclient_status_t status, const char *text,
                                 void *arg);
 
 /* Sets the callback; `arg` is borrowed for the client's life. NULL, the default: nothing is
- * reported. */
+ * reported, unless the property `report` says so. */
 void logclient_options_set_error_cb(logclient_options_t *options, logclient_error_cb *cb,
                                     void *arg);
 
@@ -87,10 +86,10 @@ void logclient_options_free(logclient_options_t *options);
 
 /* ---- Life cycle ---- */
 
-/* Creates a client: its queue and its sender thread. `options` is copied; NULL means
- * logclient_options_new()'s. Returns NULL, with a sentence in errbuf (NULL allowed), when a value
- * from the environment is bad, or memory or threads are lacking; logd need not be reachable. To be
- * freed with logclient_free(). Not async-signal-safe. */
+/* Creates a client: its queue and its sender thread. `options` is copied; NULL means those of
+ * logclient_options_new(). logd need not be reachable. Returns NULL, with errno and a sentence in
+ * errbuf (NULL allowed), when a value from the environment is bad, or memory or threads are
+ * lacking. To be freed with logclient_free(). Thread-safe; not async-signal-safe. */
 logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, size_t errlen);
 
 /* The client that send_log() uses, created on first use; never to be freed. NULL, with errno set,
@@ -103,9 +102,9 @@ logclient_t *logclient_default(void);
  * not freed. */
 void logclient_free(logclient_t *client);
 
-/* ---- Send ----
- *
- * send_log() and its siblings copy one record into the queue and return at once. They make no
+/* ---- Send ---- */
+
+/* send_log() and its siblings copy one record into the queue and return at once. They make no
  * system call on their ordinary path (after a second of silence one write(2) to an eventfd wakes
  * the sender), take no lock, print nothing and change no signal's disposition. They may be called
  * from any thread, from atexit handlers and destructors, in a forked child (which gets a queue of
@@ -130,9 +129,8 @@ void logclient_free(logclient_t *client);
 
 int send_log(const char *service, const char *level, const char *message);
 
-/* The same with printf(3) formatting, which is only as async-signal-safe as the C library's
- * vsnprintf. Adds EOVERFLOW or EILSEQ from there, and ENOMEM for messages of more than 1023 bytes.
- */
+/* The same with printf(3) formatting, as async-signal-safe as the C library's vsnprintf is. Adds
+ * its EOVERFLOW and EILSEQ, and ENOMEM for messages of more than 1023 bytes. */
 int send_logf(const char *service, const char *level, const char *format, ...)
     LOGCLIENT_PRINTF(3, 4);
 int send_vlogf(const char *service, const char *level, const char *format, va_list args)

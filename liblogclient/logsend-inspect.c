@@ -1,4 +1,4 @@
-/* logsend --inspect: looks at rings without touching them. */
+/* logsend-inspect.c: logsend --inspect, which looks at rings without touching them. */
 #include "logsend-internal.h"
 
 #include <dirent.h>
@@ -23,8 +23,8 @@ struct waiting {
     bool damaged;
 };
 
-/* Walks through the ring; prints the records when asked to. A living owner may take records away
- * meanwhile: then fewer are seen. */
+/* Walks through the ring, and prints the records when asked to. A living owner may take records
+ * away meanwhile; then fewer are seen. */
 static bool walk(struct lc_ring *ring, bool print, struct waiting *w)
 {
     struct lc_batch batch;
@@ -68,7 +68,7 @@ static bool inspect_file(int dir, const char *name, bool print)
         return errno == ENOENT; /* its owner was done with it */
     bool owned = flock(fd, LOCK_SH | LOCK_NB) != 0;
     if (!owned)
-        flock(fd, LOCK_UN); /* nobody shall take us for its owner */
+        flock(fd, LOCK_UN); /* so that nobody takes us for its owner */
     int error = lc_ring_open(&ring, fd, true);
     if (error != 0) {
         printf("%-37s  cannot be read: %s\n", name,

@@ -1,3 +1,4 @@
+/* ringdir.c: makes ring files, and finds those whose owner is dead. */
 #include "ringdir-internal.h"
 
 #include <dirent.h>
@@ -22,7 +23,7 @@
 
 /* ---- The directory ---- */
 
-/* The private default: in $XDG_RUNTIME_DIR, which belongs to this user by its specification, else
+/* The private default: in $XDG_RUNTIME_DIR, which by its specification belongs to this user, else
  * in /dev/shm. */
 static void default_path(char *path, size_t n)
 {
@@ -55,7 +56,7 @@ int lc_ringdir_open(const char *setting, char *why, size_t whylen)
             close(dir);
         return -1;
     }
-    /* /dev/shm is everybody's: somebody else may have made the directory first. */
+    /* /dev/shm is everybody's: another user may have made the directory first. */
     if (setting == NULL && (st.st_uid != geteuid() || (st.st_mode & 077) != 0)) {
         snprintf(why, whylen,
                  "the ring directory %.200s is not private: it must belong to user %lu and have "
@@ -79,8 +80,8 @@ static int random_name(char name[LC_RING_NAME_MAX])
 }
 
 /* Makes the ring in the file fd, whose name is tmp. A mapping keeps the file description that it
- * was made with, and a forked child keeps the mapping; so that it does not keep the lock as well,
- * the mapping has a description of its own. */
+ * was made with, and a forked child keeps the mapping. A description of its own for the mapping
+ * lets the child keep no lock. */
 static int map_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp)
 {
     int second = lc_fd_high(openat(dir, tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
@@ -93,7 +94,7 @@ static int map_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, co
     return error;
 }
 
-/* Fills the new file fd; on success it has its final name. */
+/* Fills the new file fd, and gives it its final name. */
 static int finish_file(int dir, int fd, struct lc_ring *ring, uint64_t capacity, const char *tmp,
                        char name[LC_RING_NAME_MAX])
 {
@@ -137,7 +138,7 @@ int lc_ringdir_create(int dir, struct lc_ring *ring, uint64_t capacity, char nam
     int error = 0;
     for (int i = 0; i < ATTEMPTS; i++) {
         error = create(dir, ring, capacity, name);
-        /* A search that came between open and flock took the file for one that was left behind. */
+        /* A search between open and flock takes the file for one that was left behind. */
         if (error != EWOULDBLOCK && error != ENOENT)
             break;
     }
@@ -157,8 +158,8 @@ int lc_ring_create_anonymous(struct lc_ring *ring, uint64_t capacity)
 
 /* ---- Adoption ---- */
 
-/* Whether the last search of anybody in the directory, of which adopt.lock's time tells, is long
- * enough ago. */
+/* Whether the last search in the directory, whoever made it, is long enough ago. The lock's time
+ * tells. */
 static bool is_time(int lock, int64_t pause_ms)
 {
     struct stat st;
@@ -202,8 +203,8 @@ static bool has_suffix(const char *name, const char *suffix)
     return dot != NULL && strcmp(dot + 1, suffix) == 0;
 }
 
-/* Whether the file may be a ring of ours: of this user, so that nobody else can shorten it while it
- * is mapped. Root may also drain what its owner has in a directory of its own. */
+/* Whether the file may be a ring of ours: it belongs to this user, so nobody else can shorten it
+ * while it is mapped. Root may also drain what a user has in a directory of his own. */
 static bool is_ours(int dir, const struct stat *st)
 {
     struct stat parent;
@@ -212,8 +213,8 @@ static bool is_ours(int dir, const struct stat *st)
             (geteuid() == 0 && fstat(dir, &parent) == 0 && parent.st_uid == st->st_uid));
 }
 
-/* Opens the file and takes its lock, if it has no owner. -1: has one, is gone, or, with *failed,
- * cannot be opened. */
+/* Opens the file and takes its lock, if it has no owner. Returns -1 when it has one, is gone, or,
+ * with *failed, cannot be opened. */
 static int open_ownerless(int dir, const char *name, bool *failed)
 {
     struct stat st;
@@ -222,7 +223,7 @@ static int open_ownerless(int dir, const char *name, bool *failed)
         *failed = errno != ENOENT && errno != ELOOP && errno != ENXIO;
         return -1;
     }
-    /* nlink is 0 when its owner has unlinked it between our open and our lock. */
+    /* nlink is 0 when the owner has unlinked it between our open and our lock. */
     if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0 &&
         is_ours(dir, &st))
         return fd;
@@ -237,14 +238,14 @@ void lc_ringdir_set_aside(int dir, const char *name)
     renameat(dir, name, dir, aside);
 }
 
-/* True when `name` is a ring to be drained, or was damaged: *result says which. */
+/* True when `name` is a ring to be drained, or was damaged; *result says which. */
 static bool adopt(int dir, const char *name, struct lc_ring *ring, enum lc_adopt *result,
                   bool *failed)
 {
     int fd = open_ownerless(dir, name, failed);
     if (fd < 0)
         return false;
-    /* Its owner died before it was renamed, so nothing was ever accepted into it. */
+    /* The owner died before it renamed the file. Nothing was ever accepted into it. */
     if (has_suffix(name, SUFFIX_TMP)) {
         unlinkat(dir, name, 0);
         close(fd);

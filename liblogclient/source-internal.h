@@ -1,5 +1,5 @@
 /* source-internal.h: the rings that a sender drains: the client's own, and those that dead
- * processes left in the ring directory. All belongs to the sender's thread. */
+ * processes left in the ring directory. All of it belongs to the sender's thread. */
 #ifndef LC_SOURCE_INTERNAL_H
 #define LC_SOURCE_INTERNAL_H
 
@@ -14,7 +14,7 @@ struct event_base;
 
 struct lc_source {
     struct lc_ring *ring;
-    struct lc_ring adopted;      /* what `ring` points to, unless it is the client's own */
+    struct lc_ring adopted;      /* what `ring` points to, unless that is the client's own */
     char name[LC_RING_NAME_MAX]; /* of an adopted ring's file */
     uint64_t bad;                /* position of a record that logd refused, or LC_NOWHERE */
     char bad_text[300];          /* what logd said of it */
@@ -34,8 +34,8 @@ struct lc_sources {
     void *arg;
 };
 
-/* Begins to search, unless adoption is off, and to look after the own ring's file. `found` runs
- * after a search when there are adopted rings. False when out of memory; lc_sources_free() is right
+/* Begins to look after the own ring's file and, unless adoption is off, to search. `found` runs
+ * after each search that leaves adopted rings. False when out of memory; lc_sources_free() is right
  * even then. */
 bool lc_sources_init(struct lc_sources *sources, logclient_t *client, struct event_base *base,
                      void (*found)(void *arg), void *arg);
@@ -46,18 +46,18 @@ void lc_sources_free(struct lc_sources *sources);
 /* For the child of a fork: closes the rings that its parent adopted. */
 void lc_sources_close_inherited(struct lc_sources *sources);
 
-/* Each source in its turn; adopted_count + 1 calls see all. */
+/* The next source in turn. adopted_count + 1 calls see all. */
 struct lc_source *lc_sources_next(struct lc_sources *sources);
 
-/* So many more records, up to `position`, are done. */
+/* All up to `position`, which is so many records more, is done. */
 void lc_source_acknowledge(struct lc_sources *sources, struct lc_source *source, uint64_t position,
                            uint64_t records);
 
 /* Drops the record at source->bad, which is the first one, and reports it. */
 void lc_source_reject(struct lc_sources *sources, struct lc_source *source);
 
-/* Lets an adopted ring go: unlinked when it is drained, moved aside when damaged, else left to
- * others. */
+/* Lets an adopted ring go. LC_RING_EMPTY unlinks it, LC_RING_DAMAGED moves it aside, LC_RING_BUSY
+ * leaves it to others. */
 void lc_source_release(struct lc_sources *sources, struct lc_source *source, enum lc_ring_read why);
 
 #endif

@@ -28,7 +28,7 @@ static void search_at_once(struct lc_sources *all)
     search_in(all, 0);
 }
 
-/* Counts and tells of a ring of a dead process that was moved aside. */
+/* Counts and reports a dead process's ring that was moved aside. */
 static void report_damaged(logclient_t *c, const char *name, const char *what)
 {
     char text[2 * LC_RING_NAME_MAX + 80];
@@ -84,12 +84,11 @@ void lc_source_release(struct lc_sources *all, struct lc_source *source, enum lc
 
 /* ---- Adoption ---- */
 
-static void adopt(struct lc_sources *all, const struct lc_ring *ring, const char *name)
+static void adopt(struct lc_sources *all, struct lc_ring *ring, const char *name)
 {
     struct lc_source *source = calloc(1, sizeof(*source));
     if (source == NULL) {
-        struct lc_ring unused = *ring;
-        lc_ring_close(&unused);
+        lc_ring_close(ring);
         return;
     }
     source->adopted = *ring;
@@ -100,14 +99,14 @@ static void adopt(struct lc_sources *all, const struct lc_ring *ring, const char
     all->adopted[all->adopted_count++] = source;
 }
 
-/* Takes rings until there are no more, or until one is damaged: its name is in `name` then. False
- * when another process is searching. */
+/* Adopts rings until there are no more, or until one is damaged, whose name is then in `name`.
+ * False when another process is searching. */
 static bool search(struct lc_sources *all, char name[LC_RING_NAME_MAX], enum lc_adopt *found)
 {
     struct lc_adoption adoption;
     struct lc_ring ring;
-    /* Many processes may share the directory; one search for all of them is enough, but for one
-     * that has just begun, or found something. */
+    /* Many processes may share the directory. One search is enough for all of them, but not for one
+     * that has just begun, or has just found something. */
     int64_t pause = all->search_at_once ? 0 : SEARCH_EVERY_MS / 4 * 3;
     all->search_at_once = false;
     if (!lc_adoption_begin(&adoption, all->client->dir, pause))
@@ -120,11 +119,11 @@ static bool search(struct lc_sources *all, char name[LC_RING_NAME_MAX], enum lc_
     return !adoption.failed || *found != LC_ADOPT_NONE;
 }
 
-/* Someone else has removed the own ring's file, as systemd may do to one in /dev/shm. */
+/* Others may remove the own ring's file, as systemd does in /dev/shm. */
 static void check_own_file(logclient_t *c)
 {
     struct stat st;
-    if (c->name[0] == '\0' || (fstatat(c->dir, c->name, &st, AT_SYMLINK_NOFOLLOW) == 0) ||
+    if (c->name[0] == '\0' || fstatat(c->dir, c->name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
         atomic_exchange(&c->count.fallback, 1) != 0)
         return;
     lc_report(c, LOGCLIENT_RING_FALLBACK,

@@ -1,4 +1,4 @@
-/* What the library makes of an answer to a batch. */
+/* test_answer.c: what the library makes of an answer to a batch. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* The library's HTTP client: what it does to its socket. */
+/* test_http.c: what the library's HTTP client does to its socket, and how it calls a failure. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

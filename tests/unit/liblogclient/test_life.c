@@ -36,8 +36,7 @@ static logclient_t *new_client(const char *ring_dir, const char *ring_bytes)
     return c;
 }
 
-/* A child's clean-up sealed the ring, which it shared with its parent, and stopped the parent's
- * queue for ever. */
+/* The child shared the ring with its parent, and sealed it: the parent's queue stopped for ever. */
 static void test_a_child_that_frees_the_client_leaves_the_parent_its_ring(void **state)
 {
     (void)state;
@@ -62,7 +61,7 @@ static void test_a_child_that_frees_the_client_leaves_the_parent_its_ring(void *
     logclient_free(c);
 }
 
-/* Making the file was SIGXFSZ for the program. */
+/* Making the file raised SIGXFSZ in the program. */
 static void test_a_file_size_limit_makes_the_ring_smaller(void **state)
 {
     struct rlimit old, small = {.rlim_cur = 3 << 20};

@@ -177,7 +177,7 @@ static void test_a_large_ring_costs_what_is_in_it(void **state)
     lc_ring_close(&ring);
 }
 
-/* What writers may enter now has blocks and is zero: else a store would be a SIGBUS on a full file
+/* What writers may enter now has blocks and is zero. Else a store would be a SIGBUS on a full file
  * system, or a reader would take old bytes for a record. */
 static void check_free_space(const struct lc_ring *ring)
 {
@@ -202,8 +202,8 @@ static void pull(struct lc_ring *ring, uint64_t bytes, uint64_t *sequence)
     lc_ring_acknowledge(ring, position, *sequence);
 }
 
-/* Rings above 64 MiB, which give blocks back, had space that was promised to writers and had none,
- * or was not clean. */
+/* Rings above 64 MiB give blocks back. They had promised space to writers that had no blocks, or
+ * was not clean. */
 static void test_free_space_is_clean_and_has_its_blocks(void **state)
 {
     struct lc_ring ring;
@@ -213,8 +213,7 @@ static void test_free_space_is_clean_and_has_its_blocks(void **state)
     memset(text, 'x', sizeof(text) - 1);
     srand(1);
     assert_int_equal(lc_ring_create_anonymous(&ring, (uint64_t)128 << 20), 0);
-    /* A full ring, from which is taken up to the midst of a chunk that gives blocks back, and which
-     * is filled again. */
+    /* Empty a full ring up to the midst of a chunk that gives blocks back, and fill it again. */
     for (int round = 0; round < 3; round++) {
         struct lc_record r = record(text);
         while (lc_ring_write(&ring, &r) == 0)

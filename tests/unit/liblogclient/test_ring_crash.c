@@ -1,8 +1,8 @@
-/* Crash points of the ring: the owner and the heir die at their k-th store, for every k, and
- * afterwards each accepted record has been delivered exactly once, in order.
+/* test_ring_crash.c: the owner of a ring and its heir die at their k-th store, for every k.
+ * Afterwards each accepted record has been delivered exactly once, in order.
  *
- * The world outside the dying process is kept in shared memory: what send returned 0 for, and a
- * logd that compares sequence numbers as the Redis script does. */
+ * The world outside the dying process lies in shared memory: what send returned 0 for, and a logd
+ * that compares sequence numbers as the Redis script does. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,8 +28,7 @@
 #define RECORDS_MAX 4096
 #define THREADS     3
 
-/* Of the crash points of many threads each third is tried; under ThreadSanitizer, which is slow,
- * fewer. */
+/* With many threads, each third crash point is tried. ThreadSanitizer is slow, and tries fewer. */
 #ifdef __SANITIZE_THREAD__
 #define STEP 30
 #else
@@ -38,15 +37,15 @@
 
 _Atomic long crash_countdown;
 
-/* A process that dies here leaves its threads behind; that is no finding of ThreadSanitizer's. */
+/* A process that dies here leaves its threads behind. ThreadSanitizer must not complain of that. */
 const char *__tsan_default_options(void) __attribute__((visibility("default")));
 const char *__tsan_default_options(void)
 {
     return "report_thread_leaks=0";
 }
 
-/* There is one producer in a world, so the number of delivered records is also its last sequence
- * number. Each store here is whole: another thread may end the process at any time. */
+/* A world has one producer, so the number of delivered records is also its last sequence number.
+ * Each store is whole: another thread may end the process at any time. */
 struct world {
     _Atomic bool accepted[RECORDS_MAX]; /* by id */
     int delivered[RECORDS_MAX];
@@ -233,7 +232,7 @@ static void check_world(bool in_order)
     assert_int_equal(world->strangers, 0);
 }
 
-/* Nothing is left over in the directory: neither rings nor half-made files. */
+/* The directory holds neither rings nor half-made files. */
 static void check_directory_empty(void)
 {
     assert_int_equal(unlinkat(dir, "adopt.lock", 0), 0);
