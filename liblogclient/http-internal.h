@@ -6,8 +6,11 @@
 #ifndef LC_HTTP_INTERNAL_H
 #define LC_HTTP_INTERNAL_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/buf.h"
-#include "options-internal.h"
+#include "url-internal.h"
 
 struct event_base;
 struct lc_http;

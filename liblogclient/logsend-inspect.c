@@ -1,5 +1,5 @@
 /* logsend-inspect.c: logsend --inspect, which looks at rings without touching them. */
-#include "logsend-internal.h"
+#include "logsend-inspect-internal.h"
 
 #include <dirent.h>
 #include <errno.h>

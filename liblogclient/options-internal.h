@@ -1,4 +1,4 @@
-/* options-internal.h: a client's settings, parsed. client.c owns them, all others read them. */
+/* options-internal.h: a client's settings, parsed. A client owns a copy; its parts read it. */
 #ifndef LC_OPTIONS_INTERNAL_H
 #define LC_OPTIONS_INTERNAL_H
 
@@ -6,17 +6,6 @@
 
 #include "common/option.h"
 #include "logclient.h"
-
-#define LC_URLS_MAX 8
-
-/* One http:// URL. */
-struct lc_url {
-    char *host;        /* name or address, without brackets */
-    char *path;        /* begins with '/' */
-    char *host_header; /* host[:port], as the Host header wants it */
-    char *text;        /* as given, without a trailing slash: for messages */
-    int port;
-};
 
 enum lc_on_full { LC_DROP, LC_BLOCK };
 enum lc_report_to { LC_REPORT_OFF, LC_STDERR };
@@ -50,10 +39,6 @@ logclient_options_t *lc_options_copy(const logclient_options_t *options);
 /* New options from defaults and environment. On an error returns NULL with errno and a sentence in
  * errbuf. */
 logclient_options_t *lc_options_from_environment(char *errbuf, size_t errlen);
-
-/* Splits the url property. Returns the number of URLs, or -1 with a remedy in *why, static. */
-int lc_urls_parse(const char *list, struct lc_url urls[LC_URLS_MAX], const char **why);
-void lc_urls_free(struct lc_url *urls, int count);
 
 /* The i-th property, or NULL when there are fewer. */
 const struct option_spec *lc_property(size_t i);

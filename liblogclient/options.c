@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ring-internal.h"
+#include "url-internal.h"
 
 /* A property has the name of its member. */
 #define ROW(kind, member) OPTION_ROW(#member, kind, struct logclient_options, member)

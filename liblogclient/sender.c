@@ -20,6 +20,7 @@
 #include "report-internal.h"
 #include "ring-write-internal.h"
 #include "source-internal.h"
+#include "url-internal.h"
 
 #define SLEEP_AFTER_MS     1000  /* without a record; the next one costs a system call */
 #define POLL_MAX_MS        20    /* also with a longer linger: the queue may fill up */

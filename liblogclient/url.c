@@ -1,6 +1,7 @@
 /* url.c: takes the url property apart: http://HOST[:PORT][/PATH], several separated by commas. */
-#include "options-internal.h"
+#include "url-internal.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

@@ -1,4 +1,4 @@
-/* test_options.c: the library's properties and URLs. */
+/* test_options.c: the library's properties. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -98,37 +98,6 @@ static void test_values_are_set_and_errors_name_property_value_and_remedy(void *
     assert_string_equal(o->url, "http://a:1,http://[::1]:2/logs/");
 }
 
-static void test_urls_are_taken_apart(void **state)
-{
-    struct lc_url urls[LC_URLS_MAX];
-    const char *why;
-    (void)state;
-    assert_int_equal(
-        lc_urls_parse("http://example.org,HTTP://[fe80::1]:81/a/b/,http://10.0.0.1:4001/", urls,
-                      &why),
-        3);
-    assert_null(why);
-    assert_string_equal(urls[0].host, "example.org");
-    assert_int_equal(urls[0].port, 4000);
-    assert_string_equal(urls[0].path, "/api/log");
-    assert_string_equal(urls[0].host_header, "example.org");
-    assert_string_equal(urls[1].host, "fe80::1");
-    assert_int_equal(urls[1].port, 81);
-    assert_string_equal(urls[1].path, "/a/b");
-    assert_string_equal(urls[1].host_header, "[fe80::1]:81");
-    assert_string_equal(urls[2].host, "10.0.0.1");
-    assert_int_equal(urls[2].port, 4001);
-    assert_string_equal(urls[2].path, "/api/log");
-    assert_string_equal(urls[2].text, "http://10.0.0.1:4001");
-    lc_urls_free(urls, 3);
-    assert_int_equal(
-        lc_urls_parse(
-            "http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a,http://a",
-            urls, &why),
-        -1);
-    assert_non_null(strstr(why, "more than 8"));
-}
-
 static void test_the_environment_overrides_and_its_errors_name_the_variable(void **state)
 {
     char why[400];
@@ -192,7 +161,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_OPTIONS(test_defaults_are_those_of_the_manual),
         WITH_OPTIONS(test_values_are_set_and_errors_name_property_value_and_remedy),
-        cmocka_unit_test(test_urls_are_taken_apart),
         cmocka_unit_test(test_the_environment_overrides_and_its_errors_name_the_variable),
         WITH_OPTIONS(test_errors_need_no_buffer),
         WITH_OPTIONS(test_a_bad_url_leaves_the_good_one),

@@ -1,6 +1,6 @@
-/* logsend-internal.h: the parts of the program logsend. */
-#ifndef LC_LOGSEND_INTERNAL_H
-#define LC_LOGSEND_INTERNAL_H
+/* logsend-inspect-internal.h: logsend --inspect. For logsend.c. */
+#ifndef LC_LOGSEND_INSPECT_INTERNAL_H
+#define LC_LOGSEND_INSPECT_INTERNAL_H
 
 #include <stdbool.h>
 
