@@ -1,3 +1,4 @@
+/* buf.c: a growing byte buffer. All of the tree uses it. */
 #include "common/buf.h"
 
 #include <stdarg.h>
@@ -30,7 +31,7 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    /* One more than n, since vsnprintf wants to write a NUL that is not kept. */
+    /* vsnprintf(3) also writes a NUL, which is not kept. */
     if (n < 0 || !buf_reserve(b, (size_t)n + 1)) {
         b->failed = true;
         return;

@@ -1,8 +1,7 @@
-/* crash.h: the seam through which tests let a process die between two stores.
+/* crash.h: lets a test end a process between two stores. The ring, the log and its state use it.
  *
- * In ordinary builds CRASH_POINT() is nothing. With -DCRASH_POINTS, and crash_countdown set to k,
- * the k-th CRASH_POINT() from then on ends the process with _exit(CRASH_EXIT), as abruptly as
- * SIGKILL. */
+ * In ordinary builds CRASH_POINT() is nothing. With -DCRASH_POINTS a test sets crash_countdown to
+ * k, and the k-th CRASH_POINT() from then on ends the process, as abruptly as SIGKILL. */
 #ifndef COMMON_CRASH_H
 #define COMMON_CRASH_H
 

@@ -37,8 +37,8 @@ void diag_init(const char *program)
 static uint64_t dropped; /* messages, whole or in part, since the last that was written */
 static bool mid_line;    /* the last write ended within a line whose rest was dropped */
 
-/* A descriptor that is ready takes PIPE_BUF bytes; O_NONBLOCK would change it for other processes
- * too. Returns whether all was written. */
+/* Returns whether all was written. A descriptor that is ready takes PIPE_BUF bytes. O_NONBLOCK
+ * would change it for other processes, too. */
 static bool write_ready(const char *p, size_t n, int wait_ms)
 {
     struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -58,7 +58,7 @@ static bool write_ready(const char *p, size_t n, int wait_ms)
     return true;
 }
 
-/* Ends a line that was cut, and says what is missing before the first line that fits again. */
+/* Ends a line that was cut, and tells how many lines are missing. */
 static bool confess(int wait_ms)
 {
     char line[PREFIX_ROOM + 80];

@@ -1,3 +1,4 @@
+/* event-log.c: passes the messages of libevent on to diag.c. Both daemons use it. */
 #include "common/event-log.h"
 
 #include <event2/event.h>

@@ -1,3 +1,4 @@
+/* heap.c: tells malloc(3) to keep what is freed. Both daemons use it. */
 #include "common/heap.h"
 
 #include <stdlib.h> /* for __GLIBC__ */

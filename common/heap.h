@@ -2,8 +2,8 @@
 #ifndef COMMON_HEAP_H
 #define COMMON_HEAP_H
 
-/* Keeps freed memory of up to 4 MiB for the next batch. glibc's default gives buffers of more than
- * 128 KiB back to the kernel each time and takes them anew, which costs more than all the rest of a
+/* Keeps freed buffers of up to 4 MiB for the next batch. By default glibc gives those above 128 KiB
+ * back to the kernel and takes them anew for each batch, which costs more than the rest of the
  * batch. Call it first. */
 void heap_keep(void);
 

@@ -1,9 +1,9 @@
+/* jsontext.c: writes JSON strings. logd, logworker and the library use it. */
 #include "common/jsontext.h"
 
 #include <stdint.h>
 
-/* What follows the backslash for each character that is escaped: 'u' stands for \u00xx, 0 for no
- * escape. */
+/* What follows the backslash of each character that is escaped. 'u' means \u00xx, 0 no escape. */
 static const char escapes[256] = {
     'u',         'u',           'u', 'u', 'u', 'u', 'u', 'u',
     'b',         't',           'n', 'u', 'f', 'r', 'u', 'u', /* 00 */
@@ -14,17 +14,17 @@ static const char escapes[256] = {
 
 #define EACH(byte) ((uint64_t)(byte)*0x0101010101010101u)
 
-/* How many bytes from s on need no escape, counted in words of 8; the rest is looked at byte by
- * byte. */
+/* The length of a run from s on that needs no escape, a multiple of 8. What follows it must be
+ * looked at byte by byte. */
 static size_t plain_words(const char *s, size_t n)
 {
     size_t i = 0;
     for (; n - i >= 8; i += 8) {
         uint64_t word;
         memcpy(&word, s + i, 8);
-        /* A byte's top bit is set where subtracting borrows: below the limit, or equal to the
-         * character. A borrow from the byte before can only set it too often, and bytes of 0x80 and
-         * more are masked out. */
+        /* The top bit of a byte is set where the subtraction borrows: below 0x20, or at the
+         * character. A borrow from the byte before may set it too often, never too rarely. Bytes of
+         * 0x80 and more are masked out. */
         uint64_t quote = word ^ EACH('"'), backslash = word ^ EACH('\\');
         uint64_t special = (word - EACH(0x20)) & ~word;
         special |= (quote - EACH(1)) & ~quote;

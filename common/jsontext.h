@@ -19,8 +19,8 @@ static inline const char *jsontext_skip_space(const char *at, const char *end)
     return at;
 }
 
-/* Appends s as a JSON string with its quotes, escaped as ECMAScript's JSON.stringify does
- * (doc/protocol.md, section 4). `s` is valid UTF-8; NUL bytes are allowed. */
+/* Appends s as a JSON string with its quotes. Escapes as ECMAScript's JSON.stringify does
+ * (doc/protocol.md, section 4). `s` is valid UTF-8 and may hold NUL bytes. */
 void jsontext_string(struct buf *out, const char *s, size_t n);
 
 #endif

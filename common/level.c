@@ -1,10 +1,11 @@
+/* level.c: reads and names the severity levels. All programs and the library use it. */
 #include "common/level.h"
 
 #include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LONGEST 8 /* "critical": a name fits into one word, its first byte being the lowest */
+#define LONGEST 8 /* "critical": a name fits into one word; its first byte is the lowest */
 
 #define WORD4(a, b, c, d)                                                                          \
     ((uint64_t)(a) | (uint64_t)(b) << 8 | (uint64_t)(c) << 16 | (uint64_t)(d) << 24)
@@ -17,8 +18,8 @@ static uint64_t half_word(const char *s)
     return le32toh(half);
 }
 
-/* The name as one word, in small letters. Both halves may hold the same bytes, in the same place.
- */
+/* The name as one word, in small letters. The two halves may overlap: they hold the same bytes
+ * there, in the same place. */
 static uint64_t word_of(const char *s, size_t n)
 {
     const unsigned char *u = (const unsigned char *)s;
@@ -27,7 +28,7 @@ static uint64_t word_of(const char *s, size_t n)
         word = half_word(s) | half_word(s + n - 4) << 8 * (n - 4);
     else
         word = u[0] | (uint64_t)u[n / 2] << 8 * (n / 2) | (uint64_t)u[n - 1] << 8 * (n - 1);
-    /* This makes letters small, and makes no other byte a letter. */
+    /* This makes letters small, and no other byte a letter. */
     return word | 0x2020202020202020u >> 8 * (LONGEST - n);
 }
 

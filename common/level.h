@@ -14,7 +14,7 @@ enum level {
     LEVEL_FATAL,
 };
 
-/* Says which names there are, for messages about a wrong one. */
+/* For messages about a wrong name. */
 #define LEVEL_NAMES "trace, debug, info, warn, error, fatal"
 
 /* The level that `name` (n bytes, any case, aliases included) stands for, or LEVEL_INVALID.

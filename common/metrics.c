@@ -1,4 +1,4 @@
-/* metrics.c: the Prometheus text format. */
+/* metrics.c: writes the Prometheus text format. Both daemons use it. */
 #include "common/metrics.h"
 
 #include <inttypes.h>

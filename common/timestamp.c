@@ -1,3 +1,4 @@
+/* timestamp.c: reads and writes RFC 3339, and reads the clocks. All of the tree uses it. */
 #include "common/timestamp.h"
 
 #include <string.h>
@@ -6,8 +7,8 @@
 #define DAY_MS      86400000
 #define DAY_SECONDS 86400
 
-/* Days since 1970-01-01 of a proleptic Gregorian date. Years are counted from March, so that the
- * leap day is the last one; the constants are the days of 400, 100 and 4 years. */
+/* Days since 1970-01-01 of a proleptic Gregorian date. Years begin in March here: so the leap day
+ * is their last. The constants are the days of 400, 100 and 4 years. */
 static int64_t days_from_date(int64_t year, int64_t month, int64_t day)
 {
     int64_t y = month <= 2 ? year - 1 : year;
@@ -66,8 +67,8 @@ static bool read_offset(const char *s, size_t n, int64_t *offset_ms)
     return true;
 }
 
-/* Reads ".123456" if there; sets *ms to its milliseconds and returns how many bytes it took, or -1
- * for a dot without digits. */
+/* Reads ".123456", which may be missing, and sets *ms. Returns how many bytes it took, or -1 for a
+ * dot without digits. */
 static int read_fraction(const char *s, size_t n, int *ms)
 {
     *ms = 0;
@@ -130,7 +131,7 @@ static void format_second(int64_t second, char out[TIMESTAMP_LEN])
 
 void timestamp_format(int64_t ms, char out[TIMESTAMP_LEN])
 {
-    /* Records come by the thousand a second; all but three digits of theirs are alike. */
+    /* Thousands of records come in a second, and differ in three digits. */
     static _Thread_local int64_t last = INT64_MIN;
     static _Thread_local char text[TIMESTAMP_LEN];
     if (ms < TIMESTAMP_MIN_MS)

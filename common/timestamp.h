@@ -1,4 +1,5 @@
-/* timestamp.h: RFC 3339 timestamps, kept as milliseconds since 1970-01-01T00:00:00Z. */
+/* timestamp.h: RFC 3339 timestamps as milliseconds since 1970-01-01T00:00:00Z, and the clocks. All
+ * programs and the library use it. */
 #ifndef COMMON_TIMESTAMP_H
 #define COMMON_TIMESTAMP_H
 
@@ -10,12 +11,11 @@
 #define TIMESTAMP_MIN_MS (-62167219200000) /* 0000-01-01T00:00:00.000Z */
 #define TIMESTAMP_MAX_MS 253402300799999   /* 9999-12-31T23:59:59.999Z */
 
-/* Reads an RFC 3339 date-time as doc/protocol.md, section 1, says. Returns false when it is not
- * one. */
+/* Reads an RFC 3339 date-time (doc/protocol.md, section 1). False when it is none; *ms is kept. */
 bool timestamp_parse(const char *s, size_t n, int64_t *ms);
 
-/* Writes TIMESTAMP_LEN bytes, no NUL. `ms` outside TIMESTAMP_MIN_MS to TIMESTAMP_MAX_MS is moved to
- * the nearer end. */
+/* Writes TIMESTAMP_LEN bytes, no NUL. A time before TIMESTAMP_MIN_MS or after TIMESTAMP_MAX_MS is
+ * written as that. */
 void timestamp_format(int64_t ms, char out[TIMESTAMP_LEN]);
 
 /* The wall clock, in milliseconds. Async-signal-safe. */

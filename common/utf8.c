@@ -1,3 +1,4 @@
+/* utf8.c: checks, cuts and repairs UTF-8. All programs and the library use it. */
 #include "common/utf8.h"
 
 #include <stdint.h>
@@ -17,9 +18,8 @@ static size_t ascii_prefix(const char *s, size_t n)
     return i;
 }
 
-/* Looks at the multi-byte character at s (n > 0). Returns its length if it is well-formed; else 0,
- * with the length of the maximal ill-formed part in *bad (Unicode 15, table 3-7 gives the ranges of
- * the second byte). */
+/* The length of the multi-byte character at s (n > 0), or 0 when it is ill-formed. Then *bad is the
+ * length of the maximal ill-formed part. Unicode 15, table 3-7, has the ranges of second bytes. */
 static size_t sequence(const unsigned char *s, size_t n, size_t *bad)
 {
     unsigned char first = s[0];
@@ -65,8 +65,7 @@ size_t utf8_cut(const char *s, size_t n, size_t max)
 {
     if (n <= max)
         return n;
-    /* s[i] is the first byte left out; a continuation byte there means that its character would be
-     * split. */
+    /* s[i] is the first byte left out. A continuation byte there means a split character. */
     size_t i = max;
     while (i > 0 && max - i < 3 && ((unsigned char)s[i] & 0xc0) == 0x80)
         i--;

@@ -1,5 +1,4 @@
-/* ingest.c: reads a body record by record (parse.c) and writes each as arguments of store.c's
- * script. */
+/* ingest.c: reads a body record by record, and writes each as arguments of store.c's script. */
 #include "logd/ingest.h"
 
 #include "common/jsontext.h"

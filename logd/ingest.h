@@ -1,4 +1,4 @@
-/* ingest.h: the body of a request becomes a batch of records, whole or not at all. */
+/* ingest.h: makes a batch of records of the body of a request, all of it or none. api.c uses it. */
 #ifndef LOGD_INGEST_H
 #define LOGD_INGEST_H
 
@@ -26,8 +26,8 @@ struct ingest {
 /* The values of the fields, in the order of enum record_field; fields is "" when there are none. */
 #define INGEST_ARGS FIELD_COUNT
 
-/* Returns the number of records, or 0 with *f set; then args and lines hold a part of the body, to
- * be thrown away. */
+/* Returns the number of records, or 0 with *f set. Then args and lines hold a part of the body:
+ * throw it away. */
 size_t ingest_body(const struct ingest *in, enum ingest_format format, struct span body,
                    struct failure *f);
 

@@ -1,5 +1,4 @@
-/* parse.c: reads one record with jansson when quick.c does not, and words what is wrong; for
- * ingest.c. */
+/* parse.c: reads one record for ingest.c: with quick.c, else with jansson. Words what is wrong. */
 #include "logd/parse.h"
 
 #include <stdbool.h>

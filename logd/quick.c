@@ -11,7 +11,7 @@ struct cursor {
     struct buf *scratch; /* strings that had escapes */
 };
 
-/* What stands in the way of taking a string's bytes as they are. */
+/* Which bytes of a string cannot be taken as they are. STOP ends a run; HIGH may be no UTF-8. */
 enum { PLAIN, STOP, HIGH };
 static const char kinds[256] = {
     [0 ... 0x1f] = STOP,
@@ -102,8 +102,8 @@ static bool take_string(struct cursor *c, struct span *out)
             *out = (struct span){start, (size_t)(c->at - start)};
             break;
         }
-        /* Strings get shorter by decoding. Room for all that is to come, so that no later one moves
-         * them. */
+        /* Decoding makes strings shorter. Take room for all that is to come: spans point into it,
+         * and must not move. */
         if (c->scratch->len == 0 && !buf_reserve(c->scratch, (size_t)(c->end - run)))
             return false;
         buf_add(c->scratch, run, (size_t)(c->at - run));

@@ -1,8 +1,8 @@
-/* quick.h: reads the records that nearly all clients send, without a tree: a flat object of the
- * four members, with string values.
+/* quick.h: reads the records that nearly all clients send: flat objects of the four members, with
+ * string values. It builds no tree. parse.c uses it.
  *
- * It only ever accepts or says that it does not know: what it accepts, parse.c would accept with
- * the same result (tests/fuzz compares the two), and all errors are found and worded there. */
+ * It accepts, or says that it does not know. What it accepts, jansson accepts with the same result:
+ * tests/fuzz compares the two. parse.c finds and words all errors. */
 #ifndef LOGD_QUICK_H
 #define LOGD_QUICK_H
 
@@ -11,9 +11,9 @@
 
 #include "common/record.h"
 
-/* Reads the object that starts at text[0], which is '{'. Returns its length and fills *r, whose
- * spans point into text and scratch, valid until the next call; now_ms is for a record without a
- * timestamp. Returns 0 when it is not sure. */
+/* Reads the object that starts at text[0], which is '{'. Returns its length in bytes and fills *r.
+ * The spans of *r point into text and scratch, until the next call. now_ms is for a record without
+ * a timestamp. Returns 0 when it does not know. */
 size_t quick_object(const char *text, size_t n, size_t max_message, int64_t now_ms,
                     struct buf *scratch, struct record *r);
 

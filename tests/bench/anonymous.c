@@ -1,5 +1,5 @@
-/* anonymous.so: preloaded into load, it keeps the library from naming itself as a producer, so that
- * the pipeline can be measured without the producer protocol. */
+/* anonymous.c: becomes anonymous.so. Preloaded into load, it keeps the library from naming itself
+ * as a producer: so the pipeline is measured without the producer protocol. */
 #include <dlfcn.h>
 #include <stddef.h>
 #include <strings.h>

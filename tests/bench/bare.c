@@ -1,8 +1,8 @@
-/* bare: an evhttp server that parses the body with jansson and answers 200 with fixed JSON, and
- * nothing else: what logd is compared with.
+/* bare.c: an evhttp server that parses the body with jansson and answers 200 with fixed JSON, and
+ * nothing else. logd is compared with it.
  *
- * bare --sink takes any body unread and answers as logd does when all is stored, so that a client
- * can be measured with nothing behind it. */
+ * bare --sink takes any body unread and answers as logd does when all is stored: so a client is
+ * measured with nothing behind it. */
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>

@@ -1,8 +1,8 @@
-/* call: what a call costs its thread, beside clock_gettime(CLOCK_REALTIME) in the same round.
+/* call.c: what a call costs its thread, beside clock_gettime(CLOCK_REALTIME) in the same round.
  *
- * A round is so many calls from each thread at once, then a flush, so that each round finds an
- * empty queue. Even rounds time groups of calls, odd ones each call, less what looking at the
- * clock takes. Prints one JSON object. The client's settings come from LOGCLIENT_*. */
+ * In a round each thread makes so many calls at once; then comes a flush: each round finds an empty
+ * queue. Even rounds time groups of calls, odd ones each call, less what looking at the clock
+ * takes. Prints one JSON object. The client's settings come from LOGCLIENT_*. */
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
@@ -70,7 +70,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* What two looks at the clock have between them when nothing is. */
+/* The time between two looks at the clock with nothing between them. */
 static double timer_ns(uint32_t *scratch)
 {
     for (int i = 0; i < CLOCK_GROUPS; i++) {

@@ -1,4 +1,4 @@
-/* floor: what Redis alone does: one hiredis client, one connection, one command after the other.
+/* floor.c: measures Redis alone: one hiredis client, one connection, one command after the other.
  * A cycle stores a batch with logd's script, reads it with XREADGROUP, and sends XACK and XDEL
  * together. Prints one JSON object for each batch size. */
 #include <errno.h>

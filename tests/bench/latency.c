@@ -1,8 +1,8 @@
-/* latency: logs at a fixed rate, follows app.log, and prints how long records took from just before
- * the call until their line was read, as one JSON object.
+/* latency.c: logs at a fixed rate, follows app.log, and prints how long records took from just
+ * before the call until their line was read, as one JSON object.
  *
  * Each message begins with the time of its call. The follower sleeps until inotify tells it that
- * the log has grown, so there is no polling interval in the figures; what it finds in one read
+ * the log has grown, so no polling interval is in the figures. What it finds in one read
  * carries one time. Records of the first seconds (--skip) are not counted. */
 #include <errno.h>
 #include <fcntl.h>
@@ -155,7 +155,7 @@ static void follow(struct follower *f, const struct producer *p)
     }
 }
 
-/* ---- */
+/* ---- Both ---- */
 
 static void measure(void)
 {

@@ -1,8 +1,9 @@
-/* load: logs records as fast as it can, and prints what that took as one JSON object.
+/* load.c: logs records as fast as it can, and prints what that took as one JSON object.
  *
- * Goes on at a line on standard input: prints "started" and waits, makes the client, prints "ready"
- * and waits, logs and flushes, prints the JSON and waits, ends. So many of them can begin together,
- * and their memory can be looked at in between. The client's settings come from LOGCLIENT_*. */
+ * It waits for a line on standard input four times: after it printed "started"; after it made the
+ * client and printed "ready"; and after it logged, flushed and printed the JSON. So many of them
+ * begin together, and their memory is looked at in between. The client's settings come from
+ * LOGCLIENT_*. */
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* util.c: what the measuring programs share. */
 #include "util.h"
 
 #include <errno.h>

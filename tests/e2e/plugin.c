@@ -1,4 +1,4 @@
-/* plugin: loads the library, logs, and unloads it, again and again: plugin LIBRARY LIST COUNT. It
+/* plugin.c: loads the library, logs, and unloads it, again and again: plugin LIBRARY LIST COUNT. It
  * is not linked with the library. */
 #include <dirent.h>
 #include <dlfcn.h>

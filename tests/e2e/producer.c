@@ -1,4 +1,4 @@
-/* producer: the test program of the end-to-end tests. It logs records with unique messages
+/* producer.c: the test program of the end-to-end tests. It logs records with unique messages
  * ("TAG-THREAD-NUMBER"), keeps a list of what the library accepted, and prints the statistics as
  * one JSON object. It sees only the public header. */
 #include <errno.h>

@@ -1,6 +1,6 @@
-/* resolver: a program whose network comes up after its start. To it /etc/hosts and /etc/resolv.conf
- * lie in the directory argv[1]. It logs one record to argv[2], whose name is not known then; once
- * the client has said so, the line argv[3] is written to hosts. It says when the record is
+/* resolver.c: a program whose network comes up after its start. It finds /etc/hosts and
+ * /etc/resolv.conf in the directory argv[1]. It logs one record to argv[2], whose name is not known
+ * yet. Once the client has said so, it writes the line argv[3] to hosts. It says when the record is
  * delivered, and ends with its standard input. */
 #include <fcntl.h>
 #include <stdarg.h>

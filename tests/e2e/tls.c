@@ -1,5 +1,5 @@
-/* tls: a program with more thread-local variables than a small stack holds. Logs argv[1] records.
- */
+/* tls.c: a program with more thread-local variables than a small stack holds. It logs argv[1]
+ * records. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* libFuzzer: make fuzz */
+/* fuzz_quick.c: compares the two readers of logd under libFuzzer (make fuzz). */
 #include <stdlib.h>
 
 #include "tests/fuzz/quick.h"

@@ -1,4 +1,4 @@
-/* The Prometheus text format. */
+/* test_metrics.c: common/metrics.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
-/* Bodies to records. The cases are files in tests/unit/logd/ingest: a body NAME.json or
- * NAME.ndjson, and valid/NAME.lines     the lines of app.log that it becomes; invalid/NAME.expect
- * STATUS INDEX "FIELD" and a part of the error's text, separated by spaces. Bodies may have 10
- * records, messages 1000 bytes. */
+/* test_ingest.c: logd/ingest.c and parse.c. The cases are files in tests/unit/logd/ingest: a body
+ * NAME.json or NAME.ndjson, and what comes of it. valid/NAME.lines holds the lines of app.log;
+ * invalid/NAME.expect holds STATUS INDEX "FIELD" and a part of the error's text, separated by
+ * spaces. Bodies may have 10 records, messages 1000 bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* The quick reader of logd against jansson: known texts, and many mutations of them. */
+/* test_quick.c: logd/quick.c against jansson: known texts, and many mutations of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
