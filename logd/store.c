@@ -91,6 +91,14 @@ static void set_trouble(struct store *s, const char *trouble)
     s->config.stats->redis_up = trouble == NULL;
 }
 
+/* Another error of Redis than that of the trouble so far is trouble anew. */
+static void set_refused(struct store *s, const char *trouble, struct span error)
+{
+    if (memmem(s->trouble, strlen(s->trouble), error.p, error.n) == NULL)
+        s->trouble[0] = '\0';
+    set_trouble(s, trouble);
+}
+
 static void on_look(const char *error, void *arg)
 {
     struct store *s = arg;
@@ -104,7 +112,7 @@ static void on_look(const char *error, void *arg)
         return;
     }
     snprintf(text, sizeof(text), "Redis refuses writes: %s", error);
-    set_trouble(s, text);
+    set_refused(s, text, (struct span){error, strlen(error)});
 }
 
 /* ---- Outcomes ---- */
@@ -160,7 +168,7 @@ static void finish_refused(struct store_batch *b, const struct redis_reply *repl
     struct span error = command_error(reply);
     failure_set_unavailable(&f, STORED_NOTHING, "Redis refused the batch for stream %.100s: %.*s",
                             b->store->config.stream, (int)error.n, error.p);
-    set_trouble(b->store, f.text);
+    set_refused(b->store, f.text, error);
     finish(b, &(struct store_outcome){.failure = &f});
 }
 

@@ -215,6 +215,31 @@ def test_read_only_replica(redis, logd):
     assert messages(redis) == ["before", "after"]
 
 
+def test_another_cause_of_an_outage_is_logged(redis, logd):
+    """It hid behind the line of the first, and the same cause is not told twice."""
+    redis("CONFIG", "SET", "maxmemory", "1")
+    assert logd.post(record("refused"))[0] == 503
+    logd.wait_output("OOM.*answering 503 meanwhile")
+    redis("CONFIG", "SET", "maxmemory", "0")
+    redis("REPLICAOF", "127.0.0.1", "1")
+    for _ in range(3):
+        assert logd.post(record("refused"))[0] == 503
+    logd.wait_output("READONLY.*answering 503 meanwhile", seconds=5)
+    assert logd.stderr().count("answering 503") == 2
+
+
+def test_an_outage_after_another_is_logged(redis, logd):
+    """Redis takes writes in between, and the second outage has another cause."""
+    redis("CONFIG", "SET", "maxmemory", "1")
+    assert logd.post(record("refused"))[0] == 503
+    logd.wait_output("OOM.*answering 503 meanwhile")
+    redis("CONFIG", "SET", "maxmemory", "0")
+    logd.wait_output("takes writes again")
+    redis("REPLICAOF", "127.0.0.1", "1")
+    assert logd.post(record("refused"))[0] == 503
+    logd.wait_output("READONLY.*answering 503 meanwhile", seconds=5)
+
+
 def test_disk_errors_of_redis(redis, logd):
     """MISCONF: Redis refuses writes since it cannot save."""
     redis("CONFIG", "SET", "save", "3600 1")
