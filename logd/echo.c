@@ -1,3 +1,4 @@
+/* echo.c: writes as much as standard output takes at once, and counts the rest. */
 #include "logd/echo.h"
 
 #include <errno.h>
@@ -81,8 +82,8 @@ static void count_dropped(struct echo *e, const char *p, const char *end)
     }
 }
 
-/* DEL and C1, which JSON leaves as they are: a terminal may take U+009B for the start of a command.
- */
+/* Escapes DEL and C1, which JSON leaves as they are: a terminal may take U+009B for the start of a
+ * command. */
 static void add_shown(struct buf *out, const char *p, const char *end)
 {
     while (p < end) {

@@ -1,5 +1,5 @@
-/* echo.h: prints valid records on standard output as they arrive, before they are stored, without
- * ever waiting for its reader. */
+/* echo.h: prints valid records on standard output as they arrive, before api.c stores them, and
+ * never waits for their reader. */
 #ifndef LOGD_ECHO_H
 #define LOGD_ECHO_H
 

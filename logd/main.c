@@ -99,7 +99,8 @@ static bool start_parts(struct daemon *d)
                            .max_connections = (size_t)c->max_connections,
                            .request_timeout_ms = c->request_timeout_ms,
                            .idle_timeout_ms = c->idle_timeout_ms,
-                           .stats = &d->stats,
+                           .has_options = true,
+                           .headers = api_headers,
                            .handle = api_handle,
                            .arg = &d->api,
                        });

@@ -1,3 +1,4 @@
+/* accepting.c: turns all listeners on and off together. */
 #include "common/http/accepting.h"
 
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "common/diag.h"
+#include "common/timer.h"
 
 #define PAUSE_MS 500
 
@@ -29,13 +31,11 @@ static void update(struct acceptor *a)
 static void on_error(struct evconnlistener *listener, void *arg)
 {
     static struct diag_limit limit;
-    static const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
-    struct acceptor *a = the_acceptor;
     int error = errno;
     (void)listener, (void)arg;
+    struct acceptor *a = the_acceptor;
     diag_warn_limited(&limit, "cannot accept connections: %s; trying again", strerror(error));
-    if (evtimer_add(a->again, &pause) < 0)
-        return;
+    timer_set(a->again, PAUSE_MS);
     a->failing = true;
     update(a);
 }

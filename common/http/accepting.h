@@ -1,5 +1,5 @@
-/* accepting.h: when listening sockets accept: not while there are too many connections, and not for
- * a while after accept(2) failed. */
+/* accepting.h: when the server's listening sockets accept: not while there are too many
+ * connections, and not for half a second after accept(2) failed. */
 #ifndef COMMON_HTTP_ACCEPTING_H
 #define COMMON_HTTP_ACCEPTING_H
 

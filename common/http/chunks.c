@@ -1,3 +1,4 @@
+/* chunks.c: a state machine over the bytes of one request. */
 #include "common/http/chunks.h"
 
 #include <ctype.h>

@@ -1,5 +1,5 @@
-/* chunks.h: checks the framing of a chunked body, which evhttp reads too leniently: it takes "+5"
- * and "0x5" for sizes, and lines that end without CR (doc/protocol.md, section 2.3). */
+/* chunks.h: checks the framing of a chunked body, for connection.c (doc/protocol.md, section 2.3).
+ * evhttp takes "+5" and "0x5" for sizes, and lines that end without CR. */
 #ifndef COMMON_HTTP_CHUNKS_H
 #define COMMON_HTTP_CHUNKS_H
 
@@ -10,11 +10,11 @@
 /* One request; zero-initialised at its first byte. */
 struct chunks {
     enum {
-        CHUNKS_HEAD, /* request line and headers */
-        CHUNKS_SIZE,
-        CHUNKS_DATA,
-        CHUNKS_DATA_END,
-        CHUNKS_DONE, /* no body in chunks, or its last chunk has been seen */
+        CHUNKS_HEAD,     /* request line and headers */
+        CHUNKS_SIZE,     /* the line with the size of a chunk */
+        CHUNKS_DATA,     /* the bytes of a chunk */
+        CHUNKS_DATA_END, /* the CR LF after them */
+        CHUNKS_DONE,     /* no body in chunks, or its last chunk has been seen */
     } state;
     bool chunked;    /* a Transfer-Encoding has been seen */
     bool begun;      /* a line that is not empty has been seen */

@@ -1,9 +1,12 @@
+/* connection.c: the states of a connection, and the work that evhttp must not see. */
 #include "common/http/connection.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/http.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/diag.h"
 
@@ -12,8 +15,15 @@
 
 /* ---- States and ends ---- */
 
+static const char *const state_names[] = {
+    [CONN_IDLE] = "idle",           [CONN_READING] = "reading", [CONN_WRITING] = "writing",
+    [CONN_LINGERING] = "lingering", [CONN_NEW] = "new",         [CONN_HANDLING] = "handling",
+    [CONN_CLOSED] = "closed",
+};
+
 void conn_set_state(conn *c, enum conn_state state)
 {
+    diag_debug("http %d: %s -> %s", c->fd, state_names[c->state], state_names[state]);
     c->state = state;
     deadline_enter(&c->pool->deadlines, &c->deadline,
                    state <= CONN_LINGERING ? (int)state : DEADLINE_NONE);
@@ -25,20 +35,33 @@ static void forget_received(conn *c)
     c->received = 0;
 }
 
+void conn_end(conn *c)
+{
+    evhttp_connection_free(c->evcon); /* on_close() follows */
+}
+
+void conn_count_answer(conn *c, int status)
+{
+    if (status >= 0 && status < HTTP_STATUS_MAX)
+        c->pool->stats.answered[status]++;
+}
+
 static void on_lingered(void *arg)
 {
-    conn *c = arg;
-    c->pool->end(c);
+    conn_end(arg);
 }
 
 void conn_fail(conn *c, const struct failure *f)
 {
     forget_received(c);
-    stats_answered(c->pool->config->stats, f->status);
+    conn_count_answer(c, f->status);
     conn_set_state(c, CONN_LINGERING);
     if (!farewell_begin(&c->farewell, c->bev, f, c->is_head, on_lingered, c))
-        c->pool->end(c);
+        conn_end(c);
 }
+
+/* " (--max-body)", or nothing when the program has no such option. */
+#define OPTION(c, name) ((c)->pool->config->has_options ? " (" name ")" : "")
 
 /* ---- Error pages of evhttp ---- */
 
@@ -57,8 +80,8 @@ static void set_page_failure(const conn *c, struct failure *f)
         return;
     switch (c->page_status) {
     case 413:
-        failure_set(f, 413, "the body is larger than %zu bytes (--max-body): send less at a time",
-                    c->pool->config->max_body);
+        failure_set(f, 413, "the body is larger than %zu bytes%s: send less at a time",
+                    c->pool->config->max_body, OPTION(c, "--max-body"));
         break;
     case 417:
         failure_set(f, 417, "the only Expect that is understood is 100-continue");
@@ -162,10 +185,12 @@ static void on_input(struct evbuffer *buf, const struct evbuffer_cb_info *info, 
     }
 }
 
-void conn_request_complete(conn *c)
+void conn_request_complete(conn *c, struct evhttp_request *req)
 {
     forget_received(c);
     c->overload = false;
+    c->req = req;
+    c->gone = NULL;
     conn_set_state(c, CONN_HANDLING);
 }
 
@@ -179,49 +204,22 @@ void conn_answered(conn *c)
     check_chunks(c, input, 0);
 }
 
-/* ---- Work outside evhttp's callbacks ---- */
-
-static void on_agenda(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    struct conn_pool *p = arg;
-    conn *c;
-    while ((c = TAILQ_FIRST(&p->agenda)) != NULL) {
-        TAILQ_REMOVE(&p->agenda, c, agenda);
-        c->on_agenda = false;
-        if (c->state == CONN_NEW) {
-            p->attach(c);
-        } else if (c->state == CONN_READING && c->page_status != 0) {
-            replace_page(c);
-        } else if (c->state == CONN_READING && c->bad_chunks) {
-            struct failure f;
-            conn_chunks_ok(c, &f);
-            conn_fail(c, &f);
-        } else if (c->state == CONN_READING && c->overload) {
-            struct failure f;
-            failure_set_unavailable(&f, STORED_NOTHING,
-                                    "too much is being received at once; try again later");
-            conn_fail(c, &f);
-        }
-    }
-}
-
 static void expire(struct deadline *d)
 {
     conn *c = (conn *)((char *)d - offsetof(conn, deadline));
     if (c->state != CONN_READING) {
-        c->pool->end(c);
+        conn_end(c);
         return;
     }
     struct failure f;
-    failure_set(&f, 408, "the request was not complete after %lld ms (--request-timeout)",
-                (long long)c->pool->config->request_timeout_ms);
+    failure_set(&f, 408, "the request was not complete after %lld ms%s",
+                (long long)c->pool->config->request_timeout_ms, OPTION(c, "--request-timeout"));
     conn_fail(c, &f);
 }
 
-/* ---- Life cycle ---- */
+/* ---- Begin and end ---- */
 
-conn *conn_new(struct conn_pool *p, struct http_server *server)
+struct bufferevent *conn_new(struct conn_pool *p)
 {
     conn *c = calloc(1, sizeof(*c));
     struct bufferevent *bev = bufferevent_socket_new(p->base, -1, 0);
@@ -229,32 +227,115 @@ conn *conn_new(struct conn_pool *p, struct http_server *server)
         evbuffer_add_cb(bufferevent_get_input(bev), on_input, c) == NULL ||
         evbuffer_add_cb(bufferevent_get_output(bev), on_output, c) == NULL)
         diag_die(EXIT_ENVIRONMENT, "out of memory for a connection");
-    *c = (conn){.server = server, .pool = p, .state = CONN_NEW, .bev = bev};
+    *c = (conn){.pool = p, .state = CONN_NEW, .fd = -1, .bev = bev};
     deadline_init(&c->deadline);
     /* One request at a time is read: its body, or a chunk with what is around it. */
     bufferevent_setwatermark(bev, EV_READ, 0, p->config->max_body + CONN_HEAD_MAX);
-    bufferevent_incref(bev);
+    bufferevent_incref(bev); /* until attach() */
     TAILQ_INSERT_TAIL(&p->all, c, all);
-    p->config->stats->connections++;
+    p->stats.connections++;
     put_on_agenda(c);
-    return c;
+    return bev;
 }
 
-void conn_free(conn *c)
+/* Frees what is ours; the bufferevent is evhttp's. */
+static void free_conn(conn *c)
 {
     struct conn_pool *p = c->pool;
+    conn_set_state(c, CONN_CLOSED);
     evbuffer_remove_cb(bufferevent_get_input(c->bev), on_input, c);
     evbuffer_remove_cb(bufferevent_get_output(c->bev), on_output, c);
     if (c->on_agenda)
         TAILQ_REMOVE(&p->agenda, c, agenda);
     TAILQ_REMOVE(&p->all, c, all);
-    deadline_enter(&p->deadlines, &c->deadline, DEADLINE_NONE);
+    if (c->fd >= 0)
+        p->by_fd[c->fd] = NULL;
     forget_received(c);
-    p->config->stats->connections--;
+    p->stats.connections--;
     free(c);
+    p->closed(p->arg);
 }
 
-bool conn_pool_init(struct conn_pool *p, struct event_base *base, const struct http_config *config)
+/* evhttp is about to free the connection. A request that it has already taken off the connection is
+ * left to us; one that is still on it, it frees. */
+static void on_close(struct evhttp_connection *evcon, void *arg)
+{
+    (void)evcon;
+    conn *c = arg;
+    if (c->req != NULL && evhttp_request_get_connection(c->req) == NULL)
+        evhttp_request_free(c->req);
+    if (c->state == CONN_HANDLING && c->gone != NULL)
+        c->gone(c->gone_arg);
+    free_conn(c);
+}
+
+static bool reserve_fd(struct conn_pool *p, size_t fd)
+{
+    if (fd < p->by_fd_len)
+        return true;
+    size_t len = fd + 64;
+    conn **by_fd = realloc(p->by_fd, len * sizeof(conn *));
+    if (by_fd == NULL)
+        return false;
+    memset(by_fd + p->by_fd_len, 0, (len - p->by_fd_len) * sizeof(conn *));
+    p->by_fd = by_fd;
+    p->by_fd_len = len;
+    return true;
+}
+
+conn *conn_find(const struct conn_pool *p, struct evhttp_connection *evcon)
+{
+    return p->by_fd[bufferevent_getfd(evhttp_connection_get_bufferevent(evcon))];
+}
+
+/* Only now evhttp has made its connection, which it gives to the bufferevent's callbacks; without
+ * it the connection has failed already. Runs before the loop looks at the socket. */
+static void attach(conn *c)
+{
+    struct bufferevent *bev = c->bev;
+    void *evcon = NULL;
+    bufferevent_getcb(bev, NULL, NULL, NULL, &evcon);
+    if (evcon == NULL) {
+        free_conn(c);
+    } else {
+        c->evcon = evcon;
+        c->fd = bufferevent_getfd(bev);
+        if (!reserve_fd(c->pool, (size_t)c->fd))
+            diag_die(EXIT_ENVIRONMENT, "out of memory for a connection");
+        c->pool->by_fd[c->fd] = c;
+        evhttp_connection_set_closecb(evcon, on_close, c);
+        conn_set_state(c, CONN_IDLE);
+    }
+    bufferevent_decref(bev);
+}
+
+/* ---- All connections ---- */
+
+static void on_agenda(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct conn_pool *p = arg;
+    conn *c;
+    while ((c = TAILQ_FIRST(&p->agenda)) != NULL) {
+        struct failure f;
+        TAILQ_REMOVE(&p->agenda, c, agenda);
+        c->on_agenda = false;
+        if (c->state == CONN_NEW) {
+            attach(c);
+        } else if (c->state == CONN_READING && c->page_status != 0) {
+            replace_page(c);
+        } else if (c->state == CONN_READING && !conn_chunks_ok(c, &f)) {
+            conn_fail(c, &f);
+        } else if (c->state == CONN_READING && c->overload) {
+            failure_set_unavailable(&f, STORED_NOTHING,
+                                    "too much is being received at once; try again later");
+            conn_fail(c, &f);
+        }
+    }
+}
+
+bool conn_pool_init(struct conn_pool *p, struct event_base *base, const struct http_config *config,
+                    void (*closed)(void *arg), void *arg)
 {
     const int64_t timeouts[DEADLINE_STATES_MAX] = {
         [CONN_IDLE] = config->idle_timeout_ms,
@@ -262,8 +343,7 @@ bool conn_pool_init(struct conn_pool *p, struct event_base *base, const struct h
         [CONN_WRITING] = WRITE_TIMEOUT_MS,
         [CONN_LINGERING] = LINGER_MS,
     };
-    p->base = base;
-    p->config = config;
+    *p = (struct conn_pool){.config = config, .base = base, .closed = closed, .arg = arg};
     TAILQ_INIT(&p->all);
     TAILQ_INIT(&p->agenda);
     p->agenda_event = event_new(base, -1, 0, on_agenda, p);
@@ -280,4 +360,5 @@ void conn_pool_free(struct conn_pool *p)
     deadlines_free(&p->deadlines);
     if (p->agenda_event != NULL)
         event_free(p->agenda_event);
+    free(p->by_fd);
 }

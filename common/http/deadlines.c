@@ -1,16 +1,14 @@
+/* deadlines.c: one list a state, and one timer. */
 #include "common/http/deadlines.h"
 
 #include <event2/event.h>
 
-#include "common/diag.h"
+#include "common/timer.h"
 #include "common/timestamp.h"
 
 static void set_timer(struct deadlines *ds, int64_t at_ms, int64_t now_ms)
 {
-    int64_t wait = at_ms > now_ms ? at_ms - now_ms : 0;
-    struct timeval tv = {.tv_sec = wait / 1000, .tv_usec = wait % 1000 * 1000};
-    if (event_add(ds->timer, &tv) < 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+    timer_set(ds->timer, at_ms - now_ms);
     ds->timer_ms = at_ms;
 }
 

@@ -1,4 +1,4 @@
-/* deadlines.h: things in states that may last only so long.
+/* deadlines.h: things in states that may last only so long, such as connections.
  *
  * Each state has one time-out for all, so that the things in it expire in the order in which they
  * entered it: entering and leaving cost a list operation, and one timer serves all. */

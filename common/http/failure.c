@@ -1,3 +1,4 @@
+/* failure.c: error answers as text. */
 #include "common/http/failure.h"
 
 #include <stdarg.h>
@@ -13,6 +14,7 @@ set(struct failure *f, int status, const char *format, va_list args)
 {
     f->status = status;
     f->retry_after = 0;
+    f->allow = NULL;
     f->stored = STORED_UNSAID;
     f->index = -1;
     f->field[0] = '\0';
@@ -47,7 +49,7 @@ void failure_set_unavailable(struct failure *f, enum failure_stored stored, cons
     f->stored = stored;
 }
 
-/* Texts quote what clients and Redis sent, and may be cut in the middle of a character. */
+/* The text may be cut in the middle of a character. */
 void failure_add_string(struct buf *out, const char *s)
 {
     struct buf repaired = {0};

@@ -1,3 +1,4 @@
+/* farewell.c: writes an answer by hand, then reads to the end. */
 #include "common/http/farewell.h"
 
 #include <event2/buffer.h>

@@ -1,4 +1,4 @@
-/* farewell.h: the last answer on a connection, written straight to its bufferevent.
+/* farewell.h: the last answer on a connection, written past evhttp, for connection.c.
  *
  * What the client still sends is read and thrown away for a while, since closing a socket with
  * unread input resets the connection, and a reset can overtake the answer. */
@@ -25,7 +25,7 @@ struct farewell {
 bool farewell_begin(struct farewell *l, struct bufferevent *bev, const struct failure *f,
                     bool is_head, void (*done)(void *arg), void *arg);
 
-/* The reason phrase of a status that logd sends. */
+/* The reason phrase of a status. */
 const char *farewell_reason(int status);
 
 #endif

@@ -1,3 +1,4 @@
+/* listening.c: from ADDR:PORT to a socket. */
 #include "common/http/listening.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-/* listening.h: the sockets that a program listens on (option --listen). */
+/* listening.h: the sockets that a daemon listens on (option --listen). */
 #ifndef COMMON_HTTP_LISTENING_H
 #define COMMON_HTTP_LISTENING_H
 

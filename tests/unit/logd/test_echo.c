@@ -1,4 +1,4 @@
-/* The echo on standard output. */
+/* test_echo.c: the echo on standard output. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

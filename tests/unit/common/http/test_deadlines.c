@@ -1,4 +1,4 @@
-/* Things in states that may last only so long. */
+/* test_deadlines.c: things in states that may last only so long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Why a request is refused, as the client reads it. */
+/* test_failure.c: why a request is refused, as the client reads it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Addresses to listen on. */
+/* test_listening.c: addresses to listen on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
