@@ -149,8 +149,7 @@ static void start(struct worker *w)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
     if (c->listen == NULL)
         return;
-    w->status = status_new(w->base, c->listen, w->consumer, &w->sink, &w->stats, c->stream,
-                           c->group, err, sizeof(err));
+    w->status = status_new(w->base, c, w->consumer, &w->sink, &w->stats, err, sizeof(err));
     if (w->status == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", err);
 }

@@ -424,6 +424,11 @@ bool sink_commit(struct sink *w, const struct buf *lines, struct stream_id id)
     return true;
 }
 
+int64_t sink_offset(const struct sink *s)
+{
+    return s->base;
+}
+
 bool sink_rollback(struct sink *w)
 {
     struct stat st;

@@ -55,6 +55,9 @@ bool sink_commit(struct sink *w, const struct buf *lines, struct stream_id id);
  * stays in use. */
 bool sink_reopen(struct sink *w);
 
+/* Bytes of the log that are committed. */
+int64_t sink_offset(const struct sink *s);
+
 /* Takes what an unfinished batch has appended off the log. */
 bool sink_rollback(struct sink *w);
 

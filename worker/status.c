@@ -1,42 +1,64 @@
+/* status.c: answers about the worker, and the questions to Redis behind them. */
 #include "worker/status.h"
 
-#include <event2/buffer.h>
 #include <event2/event.h>
-#include <event2/http.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/diag.h"
+#include "common/http/answer.h"
 #include "common/http/listening.h"
+#include "common/http/routes.h"
+#include "common/http/server.h"
 #include "common/metrics.h"
 #include "common/redis/link.h"
 #include "common/redis/resp.h"
+#include "common/timer.h"
 #include "common/timestamp.h"
 #include "worker/consumer.h"
-#include "worker/port.h"
+
+#define VISITS_MAX         32 /* connections */
+#define BODY_MAX           1024
+#define READING_MAX        (1 << 20)
+#define REQUEST_TIMEOUT_MS 10000
+#define IDLE_TIMEOUT_MS    60000
+#define POLL_MS            1000
+
+/* What is asked of Redis. */
+enum question {
+    ASK_LENGTH,
+    ASK_PENDING,
+    ASK_OLDEST,
+    QUESTIONS,
+};
 
 struct status {
-    struct port *port;
+    struct http_server *http;
     struct event *poll;
     struct consumer *consumer; /* borrowed, like the following */
     const struct sink *sink;
     const struct worker_stats *stats;
     int64_t start_ms;
-    struct buf length, pending, oldest; /* commands to Redis */
-    unsigned asked;                     /* of them, without an answer */
+    struct buf commands[QUESTIONS];
+    unsigned asked; /* questions without an answer */
+    /* The last answers; 0 until the first. */
     int64_t stream_length, stream_pending;
     uint64_t oldest_ms; /* id of the oldest entry; 0: there is none */
-    struct buf body;
 };
 
 /* ---- What Redis knows ---- */
+
+static void take_integer(int64_t *to, const struct redis_reply *reply)
+{
+    if (reply != NULL && reply_type(reply) == REPLY_INTEGER)
+        *to = reply_integer(reply);
+}
 
 static void on_length(const struct redis_reply *reply, void *arg)
 {
     struct status *s = arg;
     s->asked--;
-    if (reply != NULL && reply_type(reply) == REPLY_INTEGER)
-        s->stream_length = reply_integer(reply);
+    take_integer(&s->stream_length, reply);
 }
 
 /* XPENDING's summary begins with the count. */
@@ -45,7 +67,7 @@ static void on_pending(const struct redis_reply *reply, void *arg)
     struct status *s = arg;
     s->asked--;
     if (reply != NULL && reply_count(reply) > 0)
-        s->stream_pending = reply_integer(reply_at(reply, 0));
+        take_integer(&s->stream_pending, reply_at(reply, 0));
 }
 
 static void on_oldest(const struct redis_reply *reply, void *arg)
@@ -63,74 +85,47 @@ static void on_oldest(const struct redis_reply *reply, void *arg)
     s->oldest_ms = id.ms;
 }
 
-static void ask(struct status *s, const struct buf *command, redis_reply_cb *cb)
-{
-    struct redis_link *link = commit_link(consumer_committer(s->consumer));
-    if (redis_link_send(link, command->data, command->len, cb, s))
-        s->asked++;
-}
-
 static void on_poll(evutil_socket_t fd, short what, void *arg)
 {
-    struct status *s = arg;
+    static redis_reply_cb *const takers[QUESTIONS] = {
+        [ASK_LENGTH] = on_length,
+        [ASK_PENDING] = on_pending,
+        [ASK_OLDEST] = on_oldest,
+    };
     (void)fd, (void)what;
+    struct status *s = arg;
+    struct redis_link *link = commit_link(consumer_committer(s->consumer));
     if (s->asked > 0)
         return;
-    ask(s, &s->length, on_length);
-    ask(s, &s->pending, on_pending);
-    ask(s, &s->oldest, on_oldest);
+    for (int i = 0; i < QUESTIONS; i++)
+        if (redis_link_send(link, s->commands[i].data, s->commands[i].len, takers[i], s))
+            s->asked++;
 }
 
-static bool make_commands(struct status *s, const char *stream, const char *group)
+static bool write_commands(struct buf *commands, const struct config *c)
 {
-    resp_begin(&s->length, 2);
-    resp_arg_str(&s->length, "XLEN");
-    resp_arg_str(&s->length, stream);
-    resp_begin(&s->pending, 3);
-    resp_arg_str(&s->pending, "XPENDING");
-    resp_arg_str(&s->pending, stream);
-    resp_arg_str(&s->pending, group);
-    resp_begin(&s->oldest, 6);
-    resp_arg_str(&s->oldest, "XRANGE");
-    resp_arg_str(&s->oldest, stream);
-    resp_arg_str(&s->oldest, "-");
-    resp_arg_str(&s->oldest, "+");
-    resp_arg_str(&s->oldest, "COUNT");
-    resp_arg_int(&s->oldest, 1);
-    return !s->length.failed && !s->pending.failed && !s->oldest.failed;
+    bool ok = true;
+    resp_command(&commands[ASK_LENGTH], RESP_WORDS("XLEN", c->stream));
+    resp_command(&commands[ASK_PENDING], RESP_WORDS("XPENDING", c->stream, c->group));
+    resp_command(&commands[ASK_OLDEST], RESP_WORDS("XRANGE", c->stream, "-", "+", "COUNT", "1"));
+    for (int i = 0; i < QUESTIONS; i++)
+        ok = ok && !commands[i].failed;
+    return ok;
 }
 
 /* ---- Answers ---- */
 
-static void answer(struct status *s, struct evhttp_request *req, int code, const char *type)
+static void handle_health(struct http_exchange *x, const struct http_request *r, void *arg)
 {
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
-    struct evbuffer *body = evbuffer_new();
-    if (body == NULL || s->body.failed || evbuffer_add(body, s->body.data, s->body.len) != 0 ||
-        evhttp_add_header(headers, "Content-Type", type) != 0 ||
-        evhttp_add_header(headers, "Connection", "close") != 0)
-        evhttp_send_error(req, HTTP_INTERNAL, NULL);
-    else
-        evhttp_send_reply(req, code, NULL, body);
-    if (body != NULL)
-        evbuffer_free(body);
+    (void)r, (void)arg;
+    http_answer_status(x, NULL, "ok");
 }
 
-static void on_healthz(struct evhttp_request *req, void *arg)
+static void handle_ready(struct http_exchange *x, const struct http_request *r, void *arg)
 {
-    struct status *s = arg;
-    buf_clear(&s->body);
-    buf_printf(&s->body, "{\"status\":\"ok\"}\n");
-    answer(s, req, HTTP_OK, "application/json");
-}
-
-static void on_readyz(struct evhttp_request *req, void *arg)
-{
-    struct status *s = arg;
-    const char *problem = consumer_problem(s->consumer);
-    buf_clear(&s->body);
-    buf_printf(&s->body, "{\"status\":\"%s\"}\n", problem != NULL ? problem : "ready");
-    answer(s, req, problem != NULL ? HTTP_SERVUNAVAIL : HTTP_OK, "application/json");
+    (void)r;
+    const struct status *s = arg;
+    http_answer_status(x, consumer_problem(s->consumer), "ready");
 }
 
 static void write_counters(struct buf *out, const struct worker_stats *stats)
@@ -160,33 +155,43 @@ static double oldest_age(const struct status *s)
     return s->oldest_ms == 0 || age < 0 ? 0 : (double)age / 1000;
 }
 
-static void on_metrics(struct evhttp_request *req, void *arg)
+static void write_gauges(struct buf *out, const struct status *s)
 {
-    struct status *s = arg;
     const struct redis_link *link = commit_link(consumer_committer(s->consumer));
-    buf_clear(&s->body);
-    write_counters(&s->body, s->stats);
-    metrics_gauge(&s->body, "logworker_log_offset_bytes", "Committed size of the log.",
-                  (double)s->sink->base);
-    metrics_gauge(&s->body, "logworker_redis_up", "Whether Redis answers.",
+    metrics_gauge(out, "logworker_log_offset_bytes", "Committed size of the log.",
+                  (double)sink_offset(s->sink));
+    metrics_gauge(out, "logworker_redis_up", "Whether Redis answers.",
                   redis_link_ready(link) ? 1 : 0);
-    metrics_gauge(&s->body, "logworker_stream_length", "Entries in the stream.",
+    metrics_gauge(out, "logworker_stream_length", "Entries in the stream.",
                   (double)s->stream_length);
-    metrics_gauge(&s->body, "logworker_pending",
+    metrics_gauge(out, "logworker_pending",
                   "Entries of the stream that are delivered but not acknowledged.",
                   (double)s->stream_pending);
-    metrics_gauge(&s->body, "logworker_oldest_entry_age_seconds",
+    metrics_gauge(out, "logworker_oldest_entry_age_seconds",
                   "Age of the oldest entry in the stream; 0 when it is empty.", oldest_age(s));
-    metrics_start_time(&s->body, s->start_ms);
-    answer(s, req, HTTP_OK, METRICS_CONTENT_TYPE);
 }
 
-static void on_other(struct evhttp_request *req, void *arg)
+static void handle_metrics(struct http_exchange *x, const struct http_request *r, void *arg)
 {
-    struct status *s = arg;
-    buf_clear(&s->body);
-    buf_printf(&s->body, "{\"error\":\"no such path: try /metrics, /healthz or /readyz\"}\n");
-    answer(s, req, HTTP_NOTFOUND, "application/json");
+    (void)r;
+    const struct status *s = arg;
+    struct buf text = {0};
+    write_counters(&text, s->stats);
+    write_gauges(&text, s);
+    metrics_start_time(&text, s->start_ms);
+    http_answer_buf(x, METRICS_CONTENT_TYPE, &text);
+    buf_free(&text);
+}
+
+static void handle(struct http_exchange *x, const struct http_request *r, void *arg)
+{
+    static const struct http_route routes[] = {
+        {"/healthz", HTTP_GET, handle_health},
+        {"/readyz", HTTP_GET, handle_ready},
+        {"/metrics", HTTP_GET, handle_metrics},
+    };
+    http_route(routes, sizeof(routes) / sizeof(routes[0]), "try /metrics, /healthz or /readyz", x,
+               r, arg);
 }
 
 /* ---- Life ---- */
@@ -197,7 +202,7 @@ static bool listen_on(struct status *s, const char *address, char *err, size_t e
     int fd = listen_open(address, shown, err, errlen);
     if (fd < 0)
         return false;
-    if (!port_listen(s->port, fd)) {
+    if (!http_listen(s->http, fd)) {
         snprintf(err, errlen, "cannot listen on %s: out of memory", address);
         return false;
     }
@@ -205,22 +210,27 @@ static bool listen_on(struct status *s, const char *address, char *err, size_t e
     return true;
 }
 
-static bool serve(struct status *s, struct event_base *base)
+static bool set_up(struct status *s, struct event_base *base, const struct config *config)
 {
-    s->port = port_new(base);
-    if (s->port == NULL)
-        return false;
-    evhttp_set_gencb(port_http(s->port), on_other, s);
-    return evhttp_set_cb(port_http(s->port), "/healthz", on_healthz, s) == 0 &&
-           evhttp_set_cb(port_http(s->port), "/readyz", on_readyz, s) == 0 &&
-           evhttp_set_cb(port_http(s->port), "/metrics", on_metrics, s) == 0;
+    const struct timeval interval = timer_timeval(POLL_MS);
+    s->poll = event_new(base, -1, EV_PERSIST, on_poll, s);
+    s->http = http_new(base, &(struct http_config){
+                                 .max_body = BODY_MAX,
+                                 .max_reading = READING_MAX,
+                                 .max_connections = VISITS_MAX,
+                                 .request_timeout_ms = REQUEST_TIMEOUT_MS,
+                                 .idle_timeout_ms = IDLE_TIMEOUT_MS,
+                                 .handle = handle,
+                                 .arg = s,
+                             });
+    return s->poll != NULL && event_add(s->poll, &interval) == 0 && s->http != NULL &&
+           write_commands(s->commands, config);
 }
 
-struct status *status_new(struct event_base *base, const char *address, struct consumer *consumer,
-                          const struct sink *sink, const struct worker_stats *stats,
-                          const char *stream, const char *group, char *err, size_t errlen)
+struct status *status_new(struct event_base *base, const struct config *config,
+                          struct consumer *consumer, const struct sink *sink,
+                          const struct worker_stats *stats, char *err, size_t errlen)
 {
-    static const struct timeval second = {.tv_sec = 1};
     struct status *s = calloc(1, sizeof(*s));
     snprintf(err, errlen, "out of memory");
     if (s == NULL)
@@ -229,9 +239,7 @@ struct status *status_new(struct event_base *base, const char *address, struct c
     s->sink = sink;
     s->stats = stats;
     s->start_ms = timestamp_now_ms();
-    s->poll = event_new(base, -1, EV_PERSIST, on_poll, s);
-    if (s->poll != NULL && event_add(s->poll, &second) == 0 && make_commands(s, stream, group) &&
-        serve(s, base) && listen_on(s, address, err, errlen))
+    if (set_up(s, base, config) && listen_on(s, config->listen, err, errlen))
         return s;
     status_free(s);
     return NULL;
@@ -243,10 +251,8 @@ void status_free(struct status *s)
         return;
     if (s->poll != NULL)
         event_free(s->poll);
-    port_free(s->port);
-    buf_free(&s->length);
-    buf_free(&s->pending);
-    buf_free(&s->oldest);
-    buf_free(&s->body);
+    http_free(s->http);
+    for (int i = 0; i < QUESTIONS; i++)
+        buf_free(&s->commands[i]);
     free(s);
 }

@@ -1,22 +1,25 @@
-/* status.h: the optional HTTP port with /metrics, /healthz and /readyz (port.h). */
+/* status.h: the status port (--listen): /metrics, /healthz and /readyz. For main.c. */
 #ifndef WORKER_STATUS_H
 #define WORKER_STATUS_H
 
 #include <stddef.h>
 
+#include "worker/config.h"
+
 struct event_base;
 struct consumer;
+struct sink;
 struct status;
 struct worker_stats;
-struct sink;
 
-/* Listens; pointers are borrowed. While it lives, it asks Redis once a second for the figures that
- * only Redis knows. NULL: err holds a sentence. */
-struct status *status_new(struct event_base *base, const char *address, struct consumer *consumer,
-                          const struct sink *sink, const struct worker_stats *stats,
-                          const char *stream, const char *group, char *err, size_t errlen);
+/* Listens on config->listen. While it lives, it asks Redis once a second for the figures that only
+ * Redis knows. All pointers are borrowed. NULL: err holds a sentence. */
+struct status *status_new(struct event_base *base, const struct config *config,
+                          struct consumer *consumer, const struct sink *sink,
+                          const struct worker_stats *stats, char *err, size_t errlen);
 
-/* After the consumer is freed, since its link may still hold questions. NULL is ignored. */
+/* After consumer_free(), since the consumer's link may still hold questions, and after the event
+ * loop has ended. NULL is ignored. */
 void status_free(struct status *s);
 
 #endif
