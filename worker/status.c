@@ -29,6 +29,7 @@ enum question {
     ASK_LENGTH,
     ASK_PENDING,
     ASK_OLDEST,
+    ASK_DEAD,
     QUESTIONS,
 };
 
@@ -42,7 +43,7 @@ struct status {
     struct buf commands[QUESTIONS];
     unsigned asked; /* questions without an answer */
     /* The last answers; 0 until the first. */
-    int64_t stream_length, stream_pending;
+    int64_t stream_length, stream_pending, dead_length;
     uint64_t oldest_ms; /* id of the oldest entry; 0: there is none */
 };
 
@@ -59,6 +60,13 @@ static void on_length(const struct redis_reply *reply, void *arg)
     struct status *s = arg;
     s->asked--;
     take_integer(&s->stream_length, reply);
+}
+
+static void on_dead(const struct redis_reply *reply, void *arg)
+{
+    struct status *s = arg;
+    s->asked--;
+    take_integer(&s->dead_length, reply);
 }
 
 /* XPENDING's summary begins with the count. */
@@ -91,6 +99,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
         [ASK_LENGTH] = on_length,
         [ASK_PENDING] = on_pending,
         [ASK_OLDEST] = on_oldest,
+        [ASK_DEAD] = on_dead,
     };
     (void)fd, (void)what;
     struct status *s = arg;
@@ -108,6 +117,7 @@ static bool write_commands(struct buf *commands, const struct config *c)
     resp_command(&commands[ASK_LENGTH], RESP_WORDS("XLEN", c->stream));
     resp_command(&commands[ASK_PENDING], RESP_WORDS("XPENDING", c->stream, c->group));
     resp_command(&commands[ASK_OLDEST], RESP_WORDS("XRANGE", c->stream, "-", "+", "COUNT", "1"));
+    resp_command(&commands[ASK_DEAD], RESP_WORDS("XLEN", c->dead_key));
     for (int i = 0; i < QUESTIONS; i++)
         ok = ok && !commands[i].failed;
     return ok;
@@ -169,6 +179,9 @@ static void write_gauges(struct buf *out, const struct status *s)
                   (double)s->stream_pending);
     metrics_gauge(out, "logworker_oldest_entry_age_seconds",
                   "Age of the oldest entry in the stream; 0 when it is empty.", oldest_age(s));
+    metrics_gauge(out, "logworker_dead_letters",
+                  "Entries in the stream of dead letters, which only their reader removes.",
+                  (double)s->dead_length);
 }
 
 static void handle_metrics(struct http_exchange *x, const struct http_request *r, void *arg)

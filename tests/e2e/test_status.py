@@ -62,6 +62,25 @@ def test_a_slow_request_gets_408(port):
         assert c.closed()
 
 
+def test_dead_letters_are_counted_in_redis(box, redis):
+    """The gauge follows the stream, also after a restart; the counter is the process's own."""
+    worker = box.worker(redis, "--listen", "127.0.0.1:0")
+    port = status_port(worker)
+    assert metrics(port)["logworker_dead_letters"] == 0
+    redis("XADD", "logs-stream", "*", "not", "a record")
+    redis("XADD", "logs-stream", "*", "nor", "this")
+    wait_until(lambda: metrics(port)["logworker_dead_letters"] == 2, "the gauge to follow")
+    assert worker.stop() == 0
+    since = worker.mark()
+    port = status_port(worker.start(), since)
+    wait_until(lambda: metrics(port)["logworker_dead_letters"] == 2, "the gauge after a restart")
+    assert metrics(port)["logworker_records_dead_total"] == 0
+    redis("XTRIM", "logs-stream:dead", "MAXLEN", "1")
+    wait_until(lambda: metrics(port)["logworker_dead_letters"] == 1, "the gauge to fall")
+    redis("DEL", "logs-stream:dead")
+    wait_until(lambda: metrics(port)["logworker_dead_letters"] == 0, "the gauge to be 0 again")
+
+
 def unread(port):
     """Bytes that the process which listens on the port has not read."""
     with open("/proc/net/tcp", encoding="ascii") as f:
