@@ -15,16 +15,15 @@ static void print(const char *status, const char *text)
 {
     struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
     char line[PIPE_BUF];
-    int saved = errno, n = snprintf(line, sizeof(line), "liblogclient: %s: %s\n", status, text);
-    if (n >= (int)sizeof(line)) {
-        n = sizeof(line);
-        line[n - 1] = '\n';
-    }
-    for (int i = 0; i < n - 1; i++)
+    int saved = errno;
+    snprintf(line, sizeof(line) - 1, "liblogclient: %s: %s", status, text);
+    size_t n = strlen(line);
+    for (size_t i = 0; i < n; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = ' ';
-    if (n > 0 && poll(&error, 1, 0) == 1 && error.revents == POLLOUT) {
-        ssize_t written = write(STDERR_FILENO, line, (size_t)n);
+    line[n++] = '\n';
+    if (poll(&error, 1, 0) == 1 && error.revents == POLLOUT) {
+        ssize_t written = write(STDERR_FILENO, line, n);
         (void)written;
     }
     errno = saved;

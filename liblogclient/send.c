@@ -180,36 +180,25 @@ uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
     if (c == NULL || !lc_is_current(c))
         return 0;
     const struct lc_counters *n = &c->count;
+    const _Atomic uint64_t *const counters[] = {
+        [LOGCLIENT_STAT_DELIVERED] = &n->delivered,
+        [LOGCLIENT_STAT_REJECTED] = &n->rejected,
+        [LOGCLIENT_STAT_DROPPED] = &n->dropped,
+        [LOGCLIENT_STAT_TRUNCATED] = &n->truncated,
+        [LOGCLIENT_STAT_REPAIRED] = &n->repaired,
+        [LOGCLIENT_STAT_BATCHES] = &n->batches,
+        [LOGCLIENT_STAT_RETRIES] = &n->retries,
+        [LOGCLIENT_STAT_RING_FALLBACK] = &n->fallback,
+        [LOGCLIENT_STAT_ADOPTED] = &n->adopted,
+        [LOGCLIENT_STAT_DAMAGED] = &n->damaged,
+        [LOGCLIENT_STAT_ADOPTED_REJECTED] = &n->adopted_rejected,
+    };
     /* Before `accepted`, so that what is queued never comes out negative. */
     uint64_t gone = load(&n->delivered) + load(&n->rejected);
     uint64_t accepted = load(&c->accepted);
-    switch (stat) {
-    case LOGCLIENT_STAT_LOGGED:
+    if (stat == LOGCLIENT_STAT_LOGGED)
         return accepted + load(&n->dropped);
-    case LOGCLIENT_STAT_DELIVERED:
-        return load(&n->delivered);
-    case LOGCLIENT_STAT_REJECTED:
-        return load(&n->rejected);
-    case LOGCLIENT_STAT_DROPPED:
-        return load(&n->dropped);
-    case LOGCLIENT_STAT_QUEUED:
+    if (stat == LOGCLIENT_STAT_QUEUED)
         return accepted > gone ? accepted - gone : 0;
-    case LOGCLIENT_STAT_TRUNCATED:
-        return load(&n->truncated);
-    case LOGCLIENT_STAT_REPAIRED:
-        return load(&n->repaired);
-    case LOGCLIENT_STAT_BATCHES:
-        return load(&n->batches);
-    case LOGCLIENT_STAT_RETRIES:
-        return load(&n->retries);
-    case LOGCLIENT_STAT_RING_FALLBACK:
-        return load(&n->fallback);
-    case LOGCLIENT_STAT_ADOPTED:
-        return load(&n->adopted);
-    case LOGCLIENT_STAT_DAMAGED:
-        return load(&n->damaged);
-    case LOGCLIENT_STAT_ADOPTED_REJECTED:
-        return load(&n->adopted_rejected);
-    }
-    return 0;
+    return (size_t)stat < sizeof(counters) / sizeof(counters[0]) ? load(counters[stat]) : 0;
 }

@@ -8,25 +8,17 @@ const char *logclient_version(void)
 
 const char *logclient_strerror(logclient_status_t status)
 {
-    switch (status) {
-    case LOGCLIENT_OK:
-        return "success";
-    case LOGCLIENT_TIMED_OUT:
-        return "the deadline passed before all was delivered";
-    case LOGCLIENT_UNKNOWN_PROPERTY:
-        return "there is no property of this name";
-    case LOGCLIENT_BAD_VALUE:
-        return "the property does not take this value";
-    case LOGCLIENT_NO_MEMORY:
-        return "out of memory";
-    case LOGCLIENT_BAD_RECORD:
-        return "logd refused a record";
-    case LOGCLIENT_UNREACHABLE:
-        return "logd does not take records now";
-    case LOGCLIENT_RING_FALLBACK:
-        return "the ring directory cannot be used; records are kept in memory only";
-    case LOGCLIENT_RING_DAMAGED:
-        return "a leftover ring is damaged; it was moved aside";
-    }
-    return "unknown status";
+    static const char *const texts[] = {
+        [LOGCLIENT_OK] = "success",
+        [LOGCLIENT_TIMED_OUT] = "the deadline passed before all was delivered",
+        [LOGCLIENT_UNKNOWN_PROPERTY] = "there is no property of this name",
+        [LOGCLIENT_BAD_VALUE] = "the property does not take this value",
+        [LOGCLIENT_NO_MEMORY] = "out of memory",
+        [LOGCLIENT_BAD_RECORD] = "logd refused a record",
+        [LOGCLIENT_UNREACHABLE] = "logd does not take records now",
+        [LOGCLIENT_RING_FALLBACK] =
+            "the ring directory cannot be used; records are kept in memory only",
+        [LOGCLIENT_RING_DAMAGED] = "a leftover ring is damaged; it was moved aside",
+    };
+    return (size_t)status < sizeof(texts) / sizeof(texts[0]) ? texts[status] : "unknown status";
 }

@@ -203,6 +203,15 @@ static void test_no_client_has_nothing_to_flush_and_counts_nothing(void **state)
     assert_int_equal(logclient_stat(NULL, LOGCLIENT_STAT_LOGGED), 0);
 }
 
+static void test_an_unknown_counter_is_0(void **state)
+{
+    logclient_t *c = new_client(NULL, NULL);
+    (void)state;
+    assert_int_equal(logclient_stat(c, LOGCLIENT_STAT_ADOPTED_REJECTED + 1), 0);
+    assert_int_equal(logclient_stat(c, (logclient_stat_t)-1), 0);
+    logclient_free(c);
+}
+
 static void test_each_status_has_a_sentence_of_its_own(void **state)
 {
     (void)state;
@@ -225,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_a_call_that_may_block_waits_for_its_time_and_no_longer),
         cmocka_unit_test(test_a_call_wakes_the_sender_only_when_it_sleeps),
         cmocka_unit_test(test_no_client_has_nothing_to_flush_and_counts_nothing),
+        cmocka_unit_test(test_an_unknown_counter_is_0),
         cmocka_unit_test(test_each_status_has_a_sentence_of_its_own),
     };
     return cmocka_run_group_tests_name("send", tests, NULL, NULL);
