@@ -11,15 +11,18 @@
 #include "common/diag.h"
 #include "common/redis/resp.h"
 
-static void warn_refused(const struct redis_reply *reply)
+/* Once a connection: the errors differ by the command. */
+static void warn_refused(struct fence *f, const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-    if (reply != NULL && reply_type(reply) == REPLY_ERROR)
-        diag_warn_limited(
-            &limit,
-            "Redis does not let earlier connections of this worker be closed (%.*s): should "
-            "the network delay one, entries can be lost; see REDIS in logworker(8)",
-            (int)reply_span(reply).n, reply_span(reply).p);
+    if (f->refused || reply == NULL || reply_type(reply) != REPLY_ERROR)
+        return;
+    f->refused = true;
+    diag_warn_limited(
+        &limit,
+        "Redis does not let earlier connections of this worker be closed (%.*s): should "
+        "the network delay one, entries can be lost; see REDIS in logworker(8)",
+        (int)reply_span(reply).n, reply_span(reply).p);
 }
 
 /* Redis takes no spaces in a name. So it is a hash of stream, group and consumer (FNV-1a, 64 bits),
@@ -42,15 +45,14 @@ static void make_name(struct fence *f)
 
 static void on_checked(const struct redis_reply *reply, void *arg)
 {
-    (void)arg;
-    warn_refused(reply);
+    warn_refused(arg, reply);
 }
 
 static void on_id(const struct redis_reply *reply, void *arg)
 {
     struct fence *f = arg;
     f->own = reply == NULL ? 0 : reply_integer(reply);
-    warn_refused(reply);
+    warn_refused(f, reply);
 }
 
 /* What follows " key=" in a line of CLIENT LIST, such as "id=7 addr=… name=… …". */
@@ -104,7 +106,7 @@ static bool close_others(struct fence *f, struct span list)
             char text[24];
             snprintf(text, sizeof(text), "%" PRId64, id);
             if (!redis_link_send_words(f->link, RESP_WORDS("CLIENT", "KILL", "ID", text),
-                                       on_checked, NULL))
+                                       on_checked, f))
                 return false;
         }
         at = newline + 1;
@@ -116,7 +118,7 @@ static void on_list(const struct redis_reply *reply, void *arg)
 {
     struct fence *f = arg;
     bool ok = reply != NULL;
-    warn_refused(reply);
+    warn_refused(f, reply);
     if (ok && f->own > 0 && reply_type(reply) == REPLY_STRING)
         ok = close_others(f, reply_span(reply));
     f->again = f->again || ok;
@@ -131,9 +133,9 @@ bool fence_send(struct fence *f, struct redis_link *link, const struct config *c
     f->done = done;
     f->arg = arg;
     f->own = 0;
+    f->refused = false;
     make_name(f);
-    return redis_link_send_words(link, RESP_WORDS("CLIENT", "SETNAME", f->name), on_checked,
-                                 NULL) &&
+    return redis_link_send_words(link, RESP_WORDS("CLIENT", "SETNAME", f->name), on_checked, f) &&
            redis_link_send_words(link, RESP_WORDS("CLIENT", "ID"), on_id, f) &&
            redis_link_send_words(link, RESP_WORDS("CLIENT", "LIST", "TYPE", "normal"), on_list, f);
 }

@@ -21,6 +21,7 @@ struct fence {
     uint32_t instance; /* the rest of it: this process; 0: not chosen yet */
     int64_t own;       /* id of this connection; 0: not known */
     bool again;        /* this process was connected before */
+    bool refused;      /* an error of this connection was told */
 };
 
 /* Gives the connection the name that belongs to stream, group and consumer, and has Redis close all
