@@ -8,7 +8,7 @@ FILE_MAX = 500
 FUNCTION_MAX = 60
 TREES = ("common", "liblogclient", "logd", "worker", "examples", "tests")
 
-# Tests that were longer when the rule came.
+# A test that was longer when the rule came.
 LONG_TESTS = {"tests/unit/worker/test_sink.c"}
 
 # What the library takes from common/, and what the program logsend takes besides.
