@@ -1,10 +1,9 @@
+/* batch.c: sorts the entries of one read into lines, dead letters and ids. */
 #include "worker/batch.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/diag.h"
 #include "common/redis/link.h"
 #include "common/redis/resp.h"
 #include "worker/entry.h"
@@ -12,10 +11,10 @@
 /* Lua's unpack() takes about 8,000 values. */
 #define DEAD_SPANS_MAX 7000
 
-/* Moves an entry. PERSIST changes nothing; but after a first write that needs no memory, Redis lets
- * the script go on though it is at its memory limit, when only reading and deleting entries can
- * free any. A script, unlike MULTI, stops at the first error. An entry that is gone was moved
- * before, by the same command on an earlier connection. */
+/* Moves an entry. PERSIST changes nothing, but it is a first write that needs no memory: after it
+ * Redis lets the script go on at its memory limit, when only reading and deleting entries can free
+ * any. A script, unlike MULTI, stops at the first error. An entry that is gone was moved before, by
+ * the same command on an earlier connection. */
 static const char move_script[] = "redis.call('PERSIST', KEYS[1]) "
                                   "if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 then "
                                   "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) return 0 end "
@@ -24,30 +23,36 @@ static const char move_script[] = "redis.call('PERSIST', KEYS[1]) "
                                   "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) "
                                   "return 1";
 
+/* Where a dead letter lies in `dead`. */
+struct place {
+    size_t begin, end;          /* of the command */
+    size_t reason, reason_size; /* in it */
+    struct stream_id id;
+};
+
 static void add_dead(struct stream_batch *b, const struct config *config, struct span id,
                      const struct redis_reply *fields, const char *reason)
 {
     size_t spans = reply_count(fields), kept = spans < DEAD_SPANS_MAX ? spans : DEAD_SPANS_MAX;
     char text[ENTRY_REASON_MAX + 64];
+    struct place place = {.begin = b->dead.len, .id = b->last};
     snprintf(text, sizeof(text), kept == spans ? "%s" : "%s (only the first %zu fields are here)",
              reason, kept / 2);
     resp_begin(&b->dead, 7 + 4 + kept);
-    resp_arg_str(&b->dead, "EVAL");
-    resp_arg(&b->dead, move_script, sizeof(move_script) - 1);
-    resp_arg_int(&b->dead, 2);
-    resp_arg_str(&b->dead, config->stream);
-    resp_arg_str(&b->dead, config->dead_key);
-    resp_arg_str(&b->dead, config->group);
+    resp_words(&b->dead, RESP_WORDS("EVAL", move_script, "2", config->stream, config->dead_key,
+                                    config->group));
     resp_arg(&b->dead, id.p, id.n);
-    resp_arg_str(&b->dead, "reason");
-    resp_arg_str(&b->dead, text);
+    resp_words(&b->dead, RESP_WORDS("reason", text));
+    place.reason_size = strlen(text);
+    place.reason = b->dead.len - place.reason_size - 2; /* before its CR LF */
     resp_arg_str(&b->dead, "id");
     resp_arg(&b->dead, id.p, id.n);
     for (size_t i = 0; i < kept; i++) {
         struct span s = reply_span(reply_at(fields, i));
         resp_arg(&b->dead, s.p, s.n);
     }
-    buf_add(&b->dead_ends, &b->dead.len, sizeof(b->dead.len));
+    place.end = b->dead.len;
+    buf_add(&b->places, &place, sizeof(place));
     b->dead_count++;
 }
 
@@ -60,7 +65,7 @@ static void add_entry(struct stream_batch *b, const struct config *config, struc
     struct record r;
     for (size_t i = 0; i < count && i < ENTRY_SPANS_MAX; i++)
         spans[i] = reply_span(reply_at(fields, i));
-    if (!entry_read(&r, spans, count, SIZE_MAX, &b->scratch, reason)) {
+    if (!entry_read(&r, spans, count, &b->scratch, reason)) {
         add_dead(b, config, id, fields, reason);
         return;
     }
@@ -79,7 +84,7 @@ static void clear(struct stream_batch *b)
     buf_clear(&b->lines);
     buf_clear(&b->ids);
     buf_clear(&b->dead);
-    buf_clear(&b->dead_ends);
+    buf_clear(&b->places);
     buf_clear(&b->scratch);
     b->id_count = b->dead_count = b->dead_moved = 0;
     b->read = b->written = b->filtered = b->skipped = 0;
@@ -113,17 +118,17 @@ bool batch_read(struct stream_batch *b, const struct config *config,
         add_entry(b, config, id, reply_at(entry, 1));
     }
     *why = "out of memory";
-    return !b->lines.failed && !b->ids.failed && !b->dead.failed && !b->dead_ends.failed &&
+    return !b->lines.failed && !b->ids.failed && !b->dead.failed && !b->places.failed &&
            !b->scratch.failed;
 }
 
-struct span batch_next_dead(const struct stream_batch *b)
+struct dead_letter batch_next_dead(const struct stream_batch *b)
 {
-    size_t start = 0, end;
-    if (b->dead_moved > 0)
-        memcpy(&start, b->dead_ends.data + (b->dead_moved - 1) * sizeof(start), sizeof(start));
-    memcpy(&end, b->dead_ends.data + b->dead_moved * sizeof(end), sizeof(end));
-    return (struct span){b->dead.data + start, end - start};
+    struct place p;
+    memcpy(&p, b->places.data + b->dead_moved * sizeof(p), sizeof(p));
+    return (struct dead_letter){.command = {b->dead.data + p.begin, p.end - p.begin},
+                                .reason = {b->dead.data + p.reason, p.reason_size},
+                                .id = p.id};
 }
 
 void batch_free(struct stream_batch *b)
@@ -131,6 +136,6 @@ void batch_free(struct stream_batch *b)
     buf_free(&b->lines);
     buf_free(&b->ids);
     buf_free(&b->dead);
-    buf_free(&b->dead_ends);
+    buf_free(&b->places);
     buf_free(&b->scratch);
 }

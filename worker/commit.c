@@ -1,3 +1,4 @@
+/* commit.c: works a batch off, step by step, each in a turn of the event loop of its own. */
 #include "worker/commit.h"
 
 #include <errno.h>
@@ -15,31 +16,84 @@
 #define RETRY_MS       1000
 #define UNANSWERED_MAX 64 /* acknowledgements, two commands a batch */
 
+enum commit_state {
+    COMMIT_IDLE,    /* no batch is in hand */
+    COMMIT_BEGUN,   /* a batch is in hand; the loop goes on with it */
+    COMMIT_MOVING,  /* the reply for one of its dead letters is outstanding */
+    COMMIT_LEAVING, /* the same, but with the reply the batch is dropped */
+    COMMIT_REFUSED, /* Redis refused to move the dead letter; the timer tries it again */
+    COMMIT_DROPPED, /* the batch is given up; the loop says so */
+    COMMIT_STUCK,   /* the log cannot be written; the timer tries it again */
+    COMMIT_STALE,   /* the same, but the batch will not be acknowledged */
+    COMMIT_FREED,   /* commit_free() was called; replies only count down */
+};
+
+static const char *const state_names[] = {
+    [COMMIT_IDLE] = "idle",       [COMMIT_BEGUN] = "begun",     [COMMIT_MOVING] = "moving",
+    [COMMIT_LEAVING] = "leaving", [COMMIT_REFUSED] = "refused", [COMMIT_DROPPED] = "dropped",
+    [COMMIT_STUCK] = "stuck",     [COMMIT_STALE] = "stale",     [COMMIT_FREED] = "freed",
+};
+
 struct committer {
-    const struct config *config; /* borrowed, like writer and stats */
+    const struct config *config; /* borrowed, like sink and stats */
     struct sink *sink;
     struct worker_stats *stats;
     struct commit_events events;
     void *arg;
     struct redis_link *link;
-    struct event *retry;  /* runs while the batch or the reopening waits for another attempt */
-    struct event *replay; /* runs when an acknowledgement was not confirmed */
-    struct stream_batch *batch; /* in hand, or NULL */
-    bool moving;                /* the reply for a dead letter of it is outstanding */
-    bool stale;                 /* see commit_stale() */
-    bool stopping;
-    bool freeing;        /* callbacks only count down */
-    bool reopen_wanted;  /* an attempt failed */
-    unsigned unanswered; /* commands of acknowledgements without a reply */
-    char stuck[128];     /* why the log cannot be written; "": it can */
+    enum commit_state state;
+    struct stream_batch *batch; /* in hand; NULL in COMMIT_IDLE */
+    struct event *turn;         /* goes on with the batch: at once, or as a timer */
+    struct event *reopen;       /* runs when the reopening is to be tried again */
+    struct event *replay;       /* runs when an acknowledgement was not confirmed */
+    unsigned unanswered;        /* commands of acknowledgements without a reply */
+    char stuck[128];            /* why the log cannot be written or reopened; "": it can */
     struct buf command;
 };
 
-static void step(struct committer *c);
+/* ---- States ---- */
 
-static void wait_and_retry(struct committer *c)
+/* The one place where the state changes, and what belongs to the new one begins. */
+static void set_state(struct committer *c, enum commit_state state)
 {
-    timer_set(c->retry, RETRY_MS);
+    if (state != c->state)
+        diag_debug("commit: %s -> %s", state_names[c->state], state_names[state]);
+    c->state = state;
+    if (state == COMMIT_BEGUN || state == COMMIT_DROPPED)
+        event_active(c->turn, EV_TIMEOUT, 0);
+    else if (state == COMMIT_REFUSED || state == COMMIT_STUCK || state == COMMIT_STALE)
+        timer_set(c->turn, RETRY_MS);
+}
+
+static bool is_stuck(const struct committer *c)
+{
+    return c->state == COMMIT_STUCK || c->state == COMMIT_STALE;
+}
+
+/* Gives a batch up that is not being written. */
+static void leave(struct committer *c)
+{
+    if (c->state == COMMIT_MOVING)
+        set_state(c, COMMIT_LEAVING);
+    else if (c->state == COMMIT_BEGUN || c->state == COMMIT_REFUSED)
+        set_state(c, COMMIT_DROPPED);
+}
+
+/* The completion of a batch. */
+static void finish(struct committer *c, bool written)
+{
+    const struct stream_batch *b = c->batch;
+    if (written) {
+        c->stats->written += b->written;
+        c->stats->filtered += b->filtered;
+        c->stats->skipped += b->skipped;
+        c->stats->batches++;
+    } else {
+        c->stats->dropped += b->read - b->dead_moved;
+    }
+    c->batch = NULL;
+    set_state(c, COMMIT_IDLE);
+    c->events.done(written, c->arg);
 }
 
 /* ---- Acknowledging ---- */
@@ -51,12 +105,19 @@ static void ask_for_replay(struct committer *c)
         timer_set(c->replay, RETRY_MS);
 }
 
+static void on_replay(evutil_socket_t fd, short what, void *arg)
+{
+    struct committer *c = arg;
+    (void)fd, (void)what;
+    c->events.replay(c->arg);
+}
+
 static void on_acknowledged(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
     c->unanswered--;
-    if (c->freeing)
+    if (c->state == COMMIT_FREED)
         return;
     if (reply == NULL || reply_type(reply) == REPLY_ERROR)
         ask_for_replay(c);
@@ -75,44 +136,24 @@ static bool send_ids(struct committer *c, const char *name, const char *group)
     if (group != NULL)
         resp_arg_str(&c->command, group);
     buf_add(&c->command, c->batch->ids.data, c->batch->ids.len);
-    if (c->command.failed ||
-        !redis_link_send(c->link, c->command.data, c->command.len, on_acknowledged, c))
+    if (!redis_link_send_buf(c->link, &c->command, on_acknowledged, c))
         return false;
     c->unanswered++;
     return true;
 }
 
-/* XDEL comes first: what is deleted but still pending is found by the next replay; what were
- * acknowledged but not deleted nobody would find again. */
+/* XDEL comes first: the next replay finds an entry that is deleted but still pending; nobody finds
+ * one that is acknowledged but not deleted. */
 static void acknowledge(struct committer *c)
 {
     CRASH_POINT();
-    if (c->batch->id_count == 0 || c->stale)
+    if (c->batch->id_count == 0 || c->state == COMMIT_STALE)
         return;
     if (!send_ids(c, "XDEL", NULL) || !send_ids(c, "XACK", c->config->group))
         ask_for_replay(c);
 }
 
-/* ---- The batch ---- */
-
-static void done(struct committer *c)
-{
-    const struct stream_batch *b = c->batch;
-    c->stats->written += b->written;
-    c->stats->filtered += b->filtered;
-    c->stats->skipped += b->skipped;
-    c->stats->batches++;
-    c->batch = NULL;
-}
-
-static void drop(struct committer *c)
-{
-    c->stats->dropped += c->batch->read - c->batch->dead_moved;
-    c->batch = NULL;
-    event_del(c->retry);
-    if (c->reopen_wanted)
-        wait_and_retry(c);
-}
+/* ---- The log ---- */
 
 static void say_stuck(struct committer *c, const char *what)
 {
@@ -125,94 +166,109 @@ static void say_stuck(struct committer *c, const char *what)
                        what, c->config->output, c->stuck);
 }
 
-/* True when the batch is in the log. */
+/* Nothing is said while the reopening fails, though lines go to the old file. */
+static void say_unstuck(struct committer *c)
+{
+    if (c->stuck[0] == '\0' || event_pending(c->reopen, EV_TIMEOUT, NULL))
+        return;
+    diag_info("%s can be written again", c->config->output);
+    c->stuck[0] = '\0';
+}
+
+/* Whether the batch is in the log now. */
 static bool write_batch(struct committer *c)
 {
-    struct stream_batch *b = c->batch;
+    const struct stream_batch *b = c->batch;
     if (b->fresh &&
         (!sink_settle(c->sink, b->replayed) || !sink_commit(c->sink, &b->lines, b->last_fresh))) {
         say_stuck(c, "write");
         return false;
     }
-    if (c->stuck[0] != '\0')
-        diag_info("%s can be written again", c->config->output);
-    c->stuck[0] = '\0';
+    say_unstuck(c);
     return true;
+}
+
+void commit_reopen(struct committer *c)
+{
+    if (!sink_reopen(c->sink)) {
+        say_stuck(c, "reopen");
+        timer_set(c->reopen, RETRY_MS);
+        return;
+    }
+    event_del(c->reopen);
+    if (is_stuck(c))
+        event_active(c->turn, EV_TIMEOUT, 0); /* the new file may lie where there is room */
+    else
+        say_unstuck(c);
+}
+
+static void on_reopen(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    commit_reopen(arg);
+}
+
+/* ---- The batch ---- */
+
+static void on_moved(const struct redis_reply *reply, void *arg);
+
+/* Goes on with the batch until it is done, or has to wait. */
+static void step(struct committer *c)
+{
+    const struct stream_batch *b = c->batch;
+    if (b->dead_moved < b->dead_count) {
+        struct span command = batch_next_dead(b).command;
+        bool sent = redis_link_send(c->link, command.p, command.n, on_moved, c);
+        set_state(c, sent ? COMMIT_MOVING : COMMIT_DROPPED);
+    } else if (write_batch(c)) {
+        acknowledge(c);
+        finish(c, true);
+    } else {
+        set_state(c, c->state == COMMIT_STALE ? COMMIT_STALE : COMMIT_STUCK);
+    }
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+    struct committer *c = arg;
+    (void)fd, (void)what;
+    if (c->state == COMMIT_DROPPED)
+        finish(c, false);
+    else
+        step(c);
+}
+
+static void count_moved(struct committer *c)
+{
+    static struct diag_limit limit;
+    struct dead_letter letter = batch_next_dead(c->batch);
+    char id[STREAM_ID_TEXT_MAX];
+    stream_id_format(letter.id, id);
+    diag_warn_limited(&limit, "entry %s is malformed, and was moved to %s: %.*s", id,
+                      c->config->dead_key, (int)letter.reason.n, letter.reason.p);
+    c->stats->dead++;
+    c->batch->dead_moved++;
 }
 
 static void on_moved(const struct redis_reply *reply, void *arg)
 {
     static struct diag_limit limit;
     struct committer *c = arg;
-    c->moving = false;
-    if (c->freeing)
+    bool refused = reply != NULL && reply_type(reply) == REPLY_ERROR;
+    if (c->state == COMMIT_FREED)
         return;
-    if (reply != NULL && reply_type(reply) != REPLY_ERROR) {
-        c->stats->dead++;
-        c->batch->dead_moved++;
-    }
-    if (reply == NULL || c->stale || (c->stopping && reply_type(reply) == REPLY_ERROR)) {
-        drop(c);
-        c->events.dropped(c->arg);
-        return;
-    }
-    if (reply_type(reply) == REPLY_ERROR) {
+    if (reply != NULL && !refused)
+        count_moved(c);
+    if (reply == NULL || c->state == COMMIT_LEAVING) {
+        finish(c, false);
+    } else if (refused) {
         diag_error_limited(
             &limit, "cannot move a malformed entry to %s: %.*s; it is tried again every second",
             c->config->dead_key, (int)reply_span(reply).n, reply_span(reply).p);
-        wait_and_retry(c);
-        return;
-    }
-    step(c);
-    c->events.changed(c->arg);
-}
-
-/* Goes on with the batch until it is done, or has to wait. */
-static void step(struct committer *c)
-{
-    struct stream_batch *b = c->batch;
-    if (b->dead_moved < b->dead_count) {
-        struct span command = batch_next_dead(b);
-        c->moving = redis_link_send(c->link, command.p, command.n, on_moved, c);
-        if (!c->moving) {
-            drop(c);
-            c->events.dropped(c->arg);
-        }
-        return;
-    }
-    if (!write_batch(c)) {
-        wait_and_retry(c);
-        return;
-    }
-    acknowledge(c);
-    done(c);
-}
-
-static void try_to_reopen(struct committer *c)
-{
-    c->reopen_wanted = !sink_reopen(c->sink);
-    if (c->reopen_wanted) {
-        say_stuck(c, "reopen");
-        wait_and_retry(c);
-    }
-}
-
-static void on_retry(evutil_socket_t fd, short what, void *arg)
-{
-    struct committer *c = arg;
-    (void)fd, (void)what;
-    if (c->reopen_wanted)
-        try_to_reopen(c);
-    if (c->batch != NULL && !c->moving)
+        set_state(c, COMMIT_REFUSED);
+    } else {
         step(c);
-    c->events.changed(c->arg);
-}
-
-static void on_replay(evutil_socket_t fd, short what, void *arg)
-{
-    struct committer *c = arg;
-    (void)fd, (void)what;
-    c->events.replay(c->arg);
+    }
 }
 
 /* ---- The link ---- */
@@ -225,9 +281,8 @@ static void on_ready(void *arg)
 
 static void on_down(const char *why, void *arg)
 {
-    struct committer *c = arg;
     (void)why; /* the reading link says it */
-    c->events.changed(c->arg);
+    on_ready(arg);
 }
 
 /* ---- Life ---- */
@@ -251,10 +306,11 @@ struct committer *commit_new(struct event_base *base, const struct config *confi
     c->stats = stats;
     c->events = *events;
     c->arg = arg;
-    c->retry = event_new(base, -1, 0, on_retry, c);
+    c->turn = event_new(base, -1, 0, on_turn, c);
+    c->reopen = event_new(base, -1, 0, on_reopen, c);
     c->replay = event_new(base, -1, 0, on_replay, c);
     c->link = redis_link_new(base, &link, &link_events, c);
-    if (c->retry != NULL && c->replay != NULL && c->link != NULL)
+    if (c->turn != NULL && c->reopen != NULL && c->replay != NULL && c->link != NULL)
         return c;
     commit_free(c);
     return NULL;
@@ -263,11 +319,6 @@ struct committer *commit_new(struct event_base *base, const struct config *confi
 bool commit_ready(const struct committer *c)
 {
     return redis_link_ready(c->link) && c->unanswered < UNANSWERED_MAX;
-}
-
-bool commit_busy(const struct committer *c)
-{
-    return c->batch != NULL;
 }
 
 bool commit_unanswered(const struct committer *c)
@@ -283,32 +334,20 @@ const char *commit_stuck(const struct committer *c)
 void commit_begin(struct committer *c, struct stream_batch *batch)
 {
     c->batch = batch;
-    c->stale = false;
-    step(c);
+    set_state(c, COMMIT_BEGUN);
 }
 
 void commit_stale(struct committer *c)
 {
-    c->stale = true;
-    if (c->batch != NULL && !c->moving && c->batch->dead_moved < c->batch->dead_count)
-        drop(c);
-}
-
-void commit_reopen(struct committer *c)
-{
-    try_to_reopen(c);
-    if (c->batch != NULL && !c->moving && !c->reopen_wanted) {
-        event_del(c->retry);
-        step(c);
-        c->events.changed(c->arg);
-    }
+    if (c->state == COMMIT_STUCK)
+        set_state(c, COMMIT_STALE);
+    else
+        leave(c);
 }
 
 void commit_stop(struct committer *c)
 {
-    c->stopping = true;
-    if (c->batch != NULL && !c->moving && c->batch->dead_moved < c->batch->dead_count)
-        drop(c);
+    leave(c);
 }
 
 struct redis_link *commit_link(struct committer *c)
@@ -316,16 +355,21 @@ struct redis_link *commit_link(struct committer *c)
     return c->link;
 }
 
+static void free_event(struct event *event)
+{
+    if (event != NULL)
+        event_free(event);
+}
+
 void commit_free(struct committer *c)
 {
     if (c == NULL)
         return;
-    c->freeing = true;
+    set_state(c, COMMIT_FREED);
     redis_link_free(c->link);
-    if (c->retry != NULL)
-        event_free(c->retry);
-    if (c->replay != NULL)
-        event_free(c->replay);
+    free_event(c->turn);
+    free_event(c->reopen);
+    free_event(c->replay);
     buf_free(&c->command);
     free(c);
 }

@@ -1,3 +1,4 @@
+/* consumer.c: reads batches ahead, and keeps them in order across connections. */
 #include "worker/consumer.h"
 
 #include <event2/event.h>
@@ -8,8 +9,10 @@
 #include "common/diag.h"
 #include "common/redis/link.h"
 #include "common/redis/resp.h"
+#include "common/timer.h"
 #include "worker/fence.h"
 #include "worker/setup.h"
+#include "worker/state.h"
 
 #define BLOCK_MS     2000
 #define AHEAD        2 /* reads under way, and batches read but not committed, together */
@@ -19,16 +22,21 @@
 enum phase {
     PHASE_DOWN,    /* no connection */
     PHASE_SETUP,   /* earlier connections are closed, then the set-up script runs */
-    PHASE_ADOPT,   /* its answer is there; the batch in hand, of an earlier connection, is finished
-                      first */
-    PHASE_PENDING, /* entries that were delivered before, but not acknowledged, are read */
+    PHASE_ADOPT,   /* set up; but first a batch of an earlier connection is finished */
+    PHASE_PENDING, /* entries are read that were delivered before, but not acknowledged */
     PHASE_NEW,     /* new entries are read */
     PHASE_PAUSE,   /* Redis refused something; the timer begins with the set-up again */
     PHASE_STOPPED, /* nothing is read any more */
 };
 
+static const char *const phase_names[] = {
+    [PHASE_DOWN] = "down",       [PHASE_SETUP] = "setup", [PHASE_ADOPT] = "adopt",
+    [PHASE_PENDING] = "pending", [PHASE_NEW] = "new",     [PHASE_PAUSE] = "pause",
+    [PHASE_STOPPED] = "stopped",
+};
+
 struct consumer {
-    const struct config *config; /* borrowed, like writer and stats */
+    const struct config *config; /* borrowed, like sink and stats */
     struct sink *sink;
     struct worker_stats *stats;
     void (*finished)(void *arg);
@@ -42,13 +50,13 @@ struct consumer {
     bool announced;     /* the ready line was printed */
     bool replay_wanted; /* read the pending entries again as soon as no read is under way */
     char lineage[STATE_TOKEN_LEN + 1]; /* of what the connection delivers */
-    struct stream_id seen;   /* last entry that was read, or committed, on this connection: up to it
+    struct stream_id seen;   /* last entry that was committed, or read on this connection; up to it
                                 entries are skipped */
     struct stream_id cursor; /* of the pending entries read so far */
     unsigned reads;          /* under way */
     struct stream_batch batches[AHEAD]; /* ring */
     unsigned first, count;              /* batches in use */
-    bool begun;                         /* the first one was given to the committer */
+    bool begun;                         /* the committer has the first one */
     struct buf command, read_new;
 };
 
@@ -56,8 +64,10 @@ static void pump(struct consumer *c);
 
 /* ---- Phases ---- */
 
+/* The one place where the phase changes. */
 static void set_phase(struct consumer *c, enum phase phase)
 {
+    diag_debug("consumer: %s -> %s", phase_names[c->phase], phase_names[phase]);
     if (c->phase == PHASE_PAUSE)
         event_del(c->pause);
     c->phase = phase;
@@ -66,20 +76,17 @@ static void set_phase(struct consumer *c, enum phase phase)
 /* Begins with the set-up again after a while that grows as long as nothing can be read. */
 static void pause_reading(struct consumer *c)
 {
-    const struct timeval tv = {.tv_sec = c->pause_ms / 1000, .tv_usec = c->pause_ms % 1000 * 1000};
     if (c->phase == PHASE_PAUSE)
         return;
     set_phase(c, PHASE_PAUSE);
+    timer_set(c->pause, c->pause_ms);
     c->pause_ms = c->pause_ms * 2 < PAUSE_MAX_MS ? c->pause_ms * 2 : PAUSE_MAX_MS;
-    if (event_add(c->pause, &tv) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
 }
 
 static void refused(struct consumer *c, const char *what, const struct redis_reply *reply)
 {
     static struct diag_limit limit;
-    /* The group is gone with the data; the set-up makes it again, and tells if the data are others.
-     */
+    /* The group is gone with the data. The set-up makes it again, and tells if the data are. */
     if (!reply_is_error(reply, "NOGROUP"))
         diag_error_limited(&limit, "Redis refused %s: %.*s; it is tried again", what,
                            (int)reply_span(reply).n, reply_span(reply).p);
@@ -91,18 +98,13 @@ static void refused(struct consumer *c, const char *what, const struct redis_rep
 static void begin_read(struct buf *out, const struct config *config, bool block)
 {
     resp_begin(out, block ? 11 : 9);
-    resp_arg_str(out, "XREADGROUP");
-    resp_arg_str(out, "GROUP");
-    resp_arg_str(out, config->group);
-    resp_arg_str(out, config->consumer);
-    resp_arg_str(out, "COUNT");
+    resp_words(out, RESP_WORDS("XREADGROUP", "GROUP", config->group, config->consumer, "COUNT"));
     resp_arg_int(out, config->batch);
     if (block) {
         resp_arg_str(out, "BLOCK");
         resp_arg_int(out, BLOCK_MS);
     }
-    resp_arg_str(out, "STREAMS");
-    resp_arg_str(out, config->stream);
+    resp_words(out, RESP_WORDS("STREAMS", config->stream));
 }
 
 /* A reply to XREADGROUP is nil, or an array of one stream: its key and its entries. NULL: no
@@ -170,7 +172,7 @@ static void start_replay(struct consumer *c)
     set_phase(c, PHASE_PENDING);
 }
 
-/* Pending entries are read one read at a time, since each begins where the one before ended. */
+/* One read at a time, since each begins where the one before ended. */
 static bool read_pending(struct consumer *c)
 {
     char id[STREAM_ID_TEXT_MAX];
@@ -180,8 +182,7 @@ static bool read_pending(struct consumer *c)
     buf_clear(&c->command);
     begin_read(&c->command, c->config, false);
     resp_arg(&c->command, id, n);
-    return !c->command.failed &&
-           redis_link_send(c->reader, c->command.data, c->command.len, on_pending, c);
+    return redis_link_send_buf(c->reader, &c->command, on_pending, c);
 }
 
 static void read_on(struct consumer *c)
@@ -192,9 +193,8 @@ static void read_on(struct consumer *c)
                 return;
             start_replay(c);
         }
-        if (c->phase == PHASE_PENDING
-                ? !read_pending(c)
-                : !redis_link_send(c->reader, c->read_new.data, c->read_new.len, on_new, c))
+        if (c->phase == PHASE_PENDING ? !read_pending(c)
+                                      : !redis_link_send_buf(c->reader, &c->read_new, on_new, c))
             return;
         c->reads++;
     }
@@ -217,12 +217,12 @@ static void announce(struct consumer *c)
 /* From here on entries belong to this lineage. */
 static void adopt(struct consumer *c)
 {
-    bool known = c->sink->lineage[0] != '\0';
-    if (!sink_lineage(c->sink, c->lineage) && known)
+    bool known = sink_lineage(c->sink)[0] != '\0';
+    if (!sink_adopt(c->sink, c->lineage) && known)
         diag_warn("Redis has lost its data, or is another server: %s goes on at its end, and all "
                   "entries of %s are new",
                   c->config->output, c->config->stream);
-    c->seen = c->sink->id;
+    c->seen = sink_id(c->sink);
     start_replay(c);
     announce(c);
 }
@@ -272,20 +272,9 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 /* ---- The connection ---- */
 
-/* Lets go of the committer's batch when that is done with it. */
-static void release_done(struct consumer *c)
-{
-    if (!c->begun || commit_busy(c->committer))
-        return;
-    c->begun = false;
-    c->first = (c->first + 1) % AHEAD;
-    c->count--;
-}
-
 /* Batches that are not in the committer's hands will be read again. */
 static void drop_read_ahead(struct consumer *c)
 {
-    release_done(c);
     while (c->count > (c->begun ? 1 : 0))
         c->stats->dropped += c->batches[(c->first + --c->count) % AHEAD].read;
 }
@@ -321,20 +310,13 @@ static void on_failed(const char *why, void *arg)
 
 /* ---- The committer ---- */
 
-/* Gives batches to the committer, one after the other. */
-static void hand_over(struct consumer *c)
-{
-    release_done(c);
-    while (c->count > 0 && !c->begun) {
-        c->begun = true;
-        commit_begin(c->committer, &c->batches[c->first]);
-        release_done(c);
-    }
-}
-
+/* Does what can be done now. */
 static void pump(struct consumer *c)
 {
-    hand_over(c);
+    if (c->count > 0 && !c->begun) {
+        c->begun = true;
+        commit_begin(c->committer, &c->batches[c->first]);
+    }
     if (c->phase == PHASE_ADOPT && c->count == 0)
         adopt(c);
     if (c->phase == PHASE_PENDING || c->phase == PHASE_NEW)
@@ -348,13 +330,17 @@ static void on_changed(void *arg)
     pump(arg);
 }
 
-/* What was read after the batch must not overtake it. */
-static void on_dropped(void *arg)
+static void on_done(bool written, void *arg)
 {
     struct consumer *c = arg;
-    if (c->reader != NULL)
+    c->begun = false;
+    c->first = (c->first + 1) % AHEAD;
+    c->count--;
+    /* What was read after a batch that was dropped must not overtake it. */
+    if (!written)
+        drop_read_ahead(c);
+    if (!written && (c->phase == PHASE_PENDING || c->phase == PHASE_NEW))
         redis_link_reset(c->reader, "the second connection broke");
-    drop_read_ahead(c);
     pump(c);
 }
 
@@ -386,7 +372,7 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
                               void (*finished)(void *arg), void *arg)
 {
     const struct commit_events events = {
-        .changed = on_changed, .dropped = on_dropped, .replay = on_replay};
+        .done = on_done, .changed = on_changed, .replay = on_replay};
     struct consumer *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
@@ -447,7 +433,7 @@ void consumer_free(struct consumer *c)
 {
     if (c == NULL)
         return;
-    c->phase = PHASE_STOPPED;
+    set_phase(c, PHASE_STOPPED);
     redis_link_free(c->reader);
     commit_free(c->committer);
     if (c->pause != NULL)

@@ -1,4 +1,5 @@
-/* consumer.h: reads the stream as a member of its group, and hands batches to the committer. */
+/* consumer.h: reads the stream as a member of its group, and hands batches to the committer. For
+ * main; status asks it how it is. */
 #ifndef WORKER_CONSUMER_H
 #define WORKER_CONSUMER_H
 
@@ -8,18 +9,19 @@
 
 struct consumer;
 
-/* `finished` runs after consumer_stop(), when all is done that can be. All pointers are borrowed
- * for the consumer's life. NULL: out of memory. */
+/* `finished` runs once or several times, when all is done that can be after consumer_stop(),
+ * perhaps from inside that call. All pointers are borrowed for the consumer's life. NULL: out of
+ * memory. */
 struct consumer *consumer_new(struct event_base *base, const struct config *config,
                               struct sink *sink, struct worker_stats *stats,
                               void (*finished)(void *arg), void *arg);
 
-/* NULL when entries are read and can be acknowledged, else why not. */
+/* Why entries cannot be read or acknowledged; borrowed. NULL: they can. */
 const char *consumer_problem(const struct consumer *c);
 
 struct committer *consumer_committer(struct consumer *c);
 
-/* Reads no more; finishes the batch in hand and waits for its acknowledgement. */
+/* Reads no more, finishes what is being written, and waits for its acknowledgement. */
 void consumer_stop(struct consumer *c);
 
 void consumer_free(struct consumer *c);

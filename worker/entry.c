@@ -1,3 +1,4 @@
+/* entry.c: reads and checks the fields of a stream entry. */
 #include "worker/entry.h"
 
 #include <jansson.h>
@@ -47,7 +48,8 @@ static bool sort_fields(struct span values[FIELD_COUNT], const struct span *span
     return true;
 }
 
-/* Copies JSON text without the white space between its tokens, line breaks above all. */
+/* Copies JSON text without the white space between its tokens. A line break in it would end the
+ * log's line. */
 static void compact(struct buf *out, struct span json)
 {
     bool in_string = false;
@@ -101,17 +103,8 @@ static bool read_members(struct record *r, struct span json, struct buf *scratch
     return true;
 }
 
-static bool check_message(struct span message, size_t max, char reason[ENTRY_REASON_MAX])
-{
-    if (message.n > max)
-        return refuse(reason, "message has %zu bytes; --max-message allows %zu", message.n, max);
-    if (!utf8_valid(message.p, message.n))
-        return refuse(reason, "message is not UTF-8");
-    return true;
-}
-
-bool entry_read(struct record *r, const struct span *spans, size_t count, size_t message_max,
-                struct buf *scratch, char reason[ENTRY_REASON_MAX])
+bool entry_read(struct record *r, const struct span *spans, size_t count, struct buf *scratch,
+                char reason[ENTRY_REASON_MAX])
 {
     struct span values[FIELD_COUNT] = {0};
     *r = (struct record){0};
@@ -123,7 +116,7 @@ bool entry_read(struct record *r, const struct span *spans, size_t count, size_t
             return refuse(reason, "%s %s; got \"%.*s\"", record_rules[m].name.p, wrong,
                           (int)shown(values[m]).n, shown(values[m]).p);
     }
-    return check_message(r->message, message_max, reason) &&
-           (values[FIELD_FIELDS].p == NULL ||
-            read_members(r, values[FIELD_FIELDS], scratch, reason));
+    if (!utf8_valid(r->message.p, r->message.n))
+        return refuse(reason, "message is not UTF-8");
+    return values[FIELD_FIELDS].p == NULL || read_members(r, values[FIELD_FIELDS], scratch, reason);
 }

@@ -1,4 +1,4 @@
-/* logworker: writes the records of a Redis Stream to app.log, each exactly once. */
+/* main.c: logworker. It writes the records of a Redis Stream to app.log, each exactly once. */
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
@@ -10,6 +10,7 @@
 #include "common/diag.h"
 #include "common/event-log.h"
 #include "common/heap.h"
+#include "common/timer.h"
 #include "worker/config.h"
 #include "worker/consumer.h"
 #include "worker/status.h"
@@ -27,7 +28,7 @@ enum event_source {
 struct worker {
     struct config config;
     struct worker_stats stats;
-    struct sink sink;
+    struct sink *sink;
     struct event_base *base;
     struct event *events[EVENT_COUNT];
     struct consumer *consumer;
@@ -61,7 +62,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
         w->code = EXIT_ENVIRONMENT;
         diag_error("%s cannot be written: %s; the batch in hand stays in Redis", w->config.output,
                    commit_stuck(committer));
-        if (!sink_rollback(&w->sink))
+        if (!sink_rollback(w->sink))
             diag_warn(
                 "what is in %s of that batch cannot be cut off now: %s; the next start does it",
                 w->config.output, strerror(errno));
@@ -74,16 +75,13 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 static void on_stop(evutil_socket_t number, short what, void *arg)
 {
     struct worker *w = arg;
-    int64_t ms = w->config.shutdown_timeout_ms;
-    const struct timeval deadline = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     (void)number, (void)what;
     if (w->stopping) {
         diag_error("stopped by a second signal; the batch in hand stays in Redis");
         _exit(EXIT_ENVIRONMENT);
     }
     w->stopping = true;
-    if (event_add(w->events[TIMER_SHUTDOWN], &deadline) != 0)
-        event_base_loopbreak(w->base);
+    timer_set(w->events[TIMER_SHUTDOWN], w->config.shutdown_timeout_ms);
     consumer_stop(w->consumer);
 }
 
@@ -99,7 +97,7 @@ static void on_fsync(evutil_socket_t fd, short what, void *arg)
     static struct diag_limit limit;
     struct worker *w = arg;
     (void)fd, (void)what;
-    if (sink_sync(&w->sink))
+    if (sink_sync(w->sink))
         return;
     w->stats.write_errors++;
     diag_error_limited(&limit, "cannot fsync %s: %s", w->config.output, strerror(errno));
@@ -114,9 +112,20 @@ static void on_hup(evutil_socket_t number, short what, void *arg)
     commit_reopen(consumer_committer(w->consumer));
 }
 
+/* Until the loop minds them, signals wait: one that came before its handler would end the process
+ * (SIGHUP is sent by logrotate at any time). */
+static void hold_signals(bool hold)
+{
+    static const int minded[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(minded) / sizeof(minded[0]); i++)
+        sigaddset(&set, minded[i]);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 static void make_events(struct worker *w)
 {
-    const struct timeval interval = {.tv_sec = w->config.fsync_s};
     struct event **e = w->events;
     e[TIMER_FSYNC] = event_new(w->base, -1, EV_PERSIST, on_fsync, w);
     e[TIMER_SHUTDOWN] = event_new(w->base, -1, 0, on_deadline, w);
@@ -127,14 +136,15 @@ static void make_events(struct worker *w)
     for (int i = 0; i < EVENT_COUNT; i++)
         if (e[i] == NULL || (i >= SIGNAL_TERM && event_add(e[i], NULL) != 0))
             diag_die(EXIT_ENVIRONMENT, "cannot set up signals: out of memory");
-    if (interval.tv_sec > 0 && event_add(e[TIMER_FSYNC], &interval) != 0)
-        diag_die(EXIT_ENVIRONMENT, "cannot set a timer: out of memory");
+    hold_signals(false);
+    if (w->config.fsync_s > 0)
+        timer_set(e[TIMER_FSYNC], w->config.fsync_s * 1000);
 }
 
 static void start(struct worker *w)
 {
     const struct config *c = &w->config;
-    char err[512];
+    char err[2048]; /* may hold two paths */
     /* A broken pipe and a file at its size limit are errors to handle, not ends. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -142,14 +152,15 @@ static void start(struct worker *w)
     if (w->base == NULL)
         diag_die(EXIT_ENVIRONMENT, "cannot start the event loop: out of memory or descriptors");
     make_events(w);
-    if (!sink_open(&w->sink, c->output, c->fsync_s == FSYNC_BATCH, err, sizeof(err)))
+    w->sink = sink_open(c->output, c->fsync_s == FSYNC_BATCH, err, sizeof(err));
+    if (w->sink == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", err);
-    w->consumer = consumer_new(w->base, c, &w->sink, &w->stats, on_finished, w);
+    w->consumer = consumer_new(w->base, c, w->sink, &w->stats, on_finished, w);
     if (w->consumer == NULL)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
     if (c->listen == NULL)
         return;
-    w->status = status_new(w->base, c, w->consumer, &w->sink, &w->stats, err, sizeof(err));
+    w->status = status_new(w->base, c, w->consumer, w->sink, &w->stats, err, sizeof(err));
     if (w->status == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", err);
 }
@@ -158,7 +169,7 @@ static void finish(struct worker *w)
 {
     consumer_free(w->consumer);
     status_free(w->status);
-    sink_close(&w->sink);
+    sink_close(w->sink);
     for (int i = 0; i < EVENT_COUNT; i++)
         event_free(w->events[i]);
     event_base_free(w->base);
@@ -168,6 +179,7 @@ static void finish(struct worker *w)
 int main(int argc, char **argv)
 {
     struct worker w = {.code = EXIT_OK};
+    hold_signals(true);
     diag_init("logworker");
     heap_keep();
     event_log_init();

@@ -1,3 +1,4 @@
+/* state.c: writes and reads the two slots of the state file. */
 #include "worker/state.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ bool state_format(const struct state_commit *c, char slot[STATE_SLOT_BYTES])
     return true;
 }
 
-/* What a valid slot says, formatted again, is the slot: this covers the crc, the padding, and every
+/* A valid slot equals its content, formatted again. This checks the crc, the padding, and every
  * spelling that sscanf(3) is lenient about. */
 bool state_parse(struct state_commit *c, const char slot[STATE_SLOT_BYTES])
 {
@@ -90,7 +91,7 @@ static bool read_slots(struct state *s)
     return true;
 }
 
-/* The lock of the file, without waiting. False: err holds a sentence. */
+/* Locks the file, without waiting. False: err holds a sentence. */
 static bool lock(int fd, const char *path, char *err, size_t errlen)
 {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -171,6 +172,11 @@ bool state_in_place(const struct state *s, const char *path)
     struct stat ours, there;
     return fstat(s->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
            ours.st_ino == there.st_ino;
+}
+
+bool state_speaks_of(const struct state_commit *c, const struct stat *file)
+{
+    return c->gen > 0 && c->dev == file->st_dev && c->ino == file->st_ino;
 }
 
 bool state_sync(struct state *s)

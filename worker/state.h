@@ -1,7 +1,8 @@
-/* state.h: the state file of doc/protocol.md, section 5: what is committed of which log file.
+/* state.h: the state file of doc/protocol.md, section 5: what is committed of which log file. For
+ * sink.c and tail.c.
  *
- * Two slots, written in turn, so that a crash at any instruction leaves the commit before readable.
- * The file is locked for as long as it is open. */
+ * Two slots are written in turn, so that a crash at any instruction leaves the commit before it
+ * readable. The file is locked for as long as it is open. */
 #ifndef WORKER_STATE_H
 #define WORKER_STATE_H
 
@@ -13,6 +14,8 @@
 
 #define STATE_SLOT_BYTES 256
 #define STATE_TOKEN_LEN  32 /* of lineage and boot: lower-case hexadecimal digits */
+
+struct stat;
 
 struct state_commit {
     uint64_t gen;        /* number of this commit; 0: there was none */
@@ -32,17 +35,16 @@ enum state_found {
 
 struct state {
     int fd;
-    struct state_commit
-        last; /* the commit that counts; all zero unless found is STATE_VALID or one was written */
-    enum state_found found; /* at the opening */
+    struct state_commit last; /* the commit that counts; all zero when there is none */
+    enum state_found found;   /* at the opening */
 };
 
 /* Opens, locks and reads the file, and makes it if need be. False: err holds a sentence, errno
- * the reason (EBUSY: another has it), and nothing is open. */
+ * the reason (EBUSY: another process has the lock), and nothing is open. */
 bool state_open(struct state *s, const char *path, char *err, size_t errlen);
 
-/* Writes `next` with the following generation, and makes it `last`. False: errno; `last` stays and
- * may be written over later. */
+/* Writes `next` with the following generation, and makes it `last`. False: errno; `last` stays, and
+ * the call may be repeated. */
 bool state_write(struct state *s, const struct state_commit *next);
 
 /* Whether the path still leads to the file. */
@@ -53,8 +55,10 @@ bool state_sync(struct state *s);
 
 void state_close(struct state *s);
 
-/* One slot's text. Formatting fails only for numbers beyond all files' reach (the line does not
- * fit). */
+/* Whether the offset of the commit is one of this file. */
+bool state_speaks_of(const struct state_commit *c, const struct stat *file);
+
+/* The text of one slot. False: the numbers are too long for the slot. No file has such numbers. */
 bool state_format(const struct state_commit *c, char slot[STATE_SLOT_BYTES]);
 bool state_parse(struct state_commit *c, const char slot[STATE_SLOT_BYTES]);
 

@@ -1,5 +1,6 @@
-/* stats.h: what the worker counts. At any moment outside a callback, and not counting the batches
- * in hand: read = written + filtered + dead + skipped + dropped. */
+/* stats.h: what the worker counts. Outside a callback, and without the batches in hand,
+ * read = written + filtered + dead + skipped + dropped. Consumer and committer count; status and
+ * main tell. */
 #ifndef WORKER_STATS_H
 #define WORKER_STATS_H
 

@@ -1,3 +1,4 @@
+/* stream-id.c: reads and writes ids. */
 #include "worker/stream-id.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* stream-id.h: the id of a stream entry, "<milliseconds>-<number>". */
+/* stream-id.h: the id of a stream entry, "<milliseconds>-<number>". All of the worker uses it. */
 #ifndef WORKER_STREAM_ID_H
 #define WORKER_STREAM_ID_H
 

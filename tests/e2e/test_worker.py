@@ -167,6 +167,24 @@ def test_many_dead_letters_in_one_batch(box, redis):
     drain(redis)
     assert numbers(worker) == list(range(0, 900, 3))
     assert [int(dict(e)["message"]) for e in redis.entries("logs-stream:dead")] == [n for n in range(900) if n % 3]
+    assert 1 <= worker.stderr().count(" is malformed") < 20
+
+
+def test_a_dead_letter_is_said_with_its_reason(box, redis):
+    """Malformed entries went away in silence."""
+    worker = box.worker(redis)
+    entry_id = redis("XADD", "logs-stream", "*", *[x for pair in GOOD + [("x", "y")] for x in pair])
+    worker.wait_output(f'warning: entry {entry_id} is malformed, and was moved to logs-stream:dead: unknown field "x"$')
+
+
+def test_what_logd_has_accepted_is_not_too_long(box, redis):
+    """logworker had a limit of its own, and what logd had confirmed went to the dead letters."""
+    logd = box.logd(redis, "--no-echo", "--max-message", "1m")
+    worker = box.worker(redis)
+    message = "x" * 200 * 1024
+    assert logd.post({"service": "s", "level": "warn", "message": message})[0] == 200
+    drain(redis)
+    assert worker.messages() == [message]
 
 
 def test_dead_letters_that_redis_refuses_are_kept(box, redis):
@@ -343,6 +361,33 @@ def test_stops_while_redis_is_down(box):
     assert worker.stop() == 0
 
 
+EARLY_SIGHUP = r"""
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <signal.h>
+
+/* Called early in main(). */
+int mallopt(int param, int value)
+{
+    static int calls;
+    (void)param, (void)value;
+    if (calls++ == 0)
+        raise(SIGHUP);
+    return 1;
+}
+"""
+
+
+def test_sighup_before_the_loop_reopens_the_log_later(box, redis):
+    """It ended the worker. Now it waits for the loop, which syncs the old file before it turns to the new one."""
+    worker, trace = traced_worker(box, redis, "--fsync", "3600", source=EARLY_SIGHUP + COUNTER.replace("#define _GNU_SOURCE", ""))
+    wait_until(lambda: len(read_lines(trace)) >= 2, "the signal to be minded")
+    assert read_lines(trace) == [worker.output.encode(), worker.state.encode()]
+    add(redis, "0")
+    drain(redis)
+    assert numbers(worker) == [0]
+
+
 # ---- One worker, and what its state says ----
 
 def test_second_worker_on_one_log_is_refused(box, redis):
@@ -353,6 +398,25 @@ def test_second_worker_on_one_log_is_refused(box, redis):
     add(redis, "m")
     drain(redis)
     assert worker.messages() == ["m"]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_second_worker_by_a_link_to_the_log_is_refused(box, redis, link):
+    """Its state file is another, so that the lock on that was no obstacle: both wrote the same log."""
+    worker = box.worker(redis)
+    path = box.path("link.log")
+    link(worker.output, path)
+    second = box.run("second", [program("logworker"), "--redis", redis.url, "--output", path, "--consumer", "other"])
+    assert second.popen.returncode == 69
+    assert path in second.stderr() and worker.output in second.stderr() and "another logworker" in second.stderr()
+    add(redis, "0")
+    drain(redis)
+    os.rename(worker.output, worker.output + ".1")
+    worker.signal(signal.SIGHUP)
+    wait_until(lambda: os.path.exists(worker.output), "a new app.log")
+    add(redis, "1")
+    drain(redis)
+    assert numbers(worker) == [1]
 
 
 def test_lock_ends_with_its_holder(box, redis):
@@ -577,9 +641,9 @@ int fdatasync(int fd)
 """
 
 
-def traced_worker(box, redis, *args):
+def traced_worker(box, redis, *args, source=COUNTER):
     """A worker and the file that gets the names of the files that it syncs, in order."""
-    source, library, trace = box.write("counter.c", COUNTER.encode()), box.path("counter.so"), box.path("trace")
+    source, library, trace = box.write("counter.c", source.encode()), box.path("counter.so"), box.path("trace")
     assert box.run("cc", [*shlex.split(os.environ.get("CC", "cc")), "-shared", "-fPIC", "-o", library, source]).popen.returncode == 0
     return box.worker(redis, *args, env={"LD_PRELOAD": library, "TRACE": trace, "ASAN_OPTIONS": "verify_asan_link_order=0"}), trace
 

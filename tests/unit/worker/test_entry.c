@@ -1,4 +1,4 @@
-/* Stream entries: which become records, and why the others do not. */
+/* test_entry.c: which stream entries become records, and why the others do not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,10 +10,9 @@
 
 #include "worker/entry.h"
 
-#define MESSAGE_MAX 64
-#define TIME        "2026-11-24T02:35:02.123Z"
-#define FOUR        "service", "s", "level", "warn", "message", "m", "timestamp", TIME
-#define X16         "xxxxxxxxxxxxxxxx"
+#define TIME "2026-11-24T02:35:02.123Z"
+#define FOUR "service", "s", "level", "warn", "message", "m", "timestamp", TIME
+#define X16  "xxxxxxxxxxxxxxxx"
 
 static struct buf scratch, line;
 static char reason[ENTRY_REASON_MAX];
@@ -26,7 +25,7 @@ static bool read_strings(struct record *r, const char *const *strings)
     for (; strings[count] != NULL; count++)
         if (count < ENTRY_SPANS_MAX)
             spans[count] = (struct span){strings[count], strlen(strings[count])};
-    return entry_read(r, spans, count, MESSAGE_MAX, &scratch, reason);
+    return entry_read(r, spans, count, &scratch, reason);
 }
 
 static const char *line_of(const struct record *r)
@@ -80,8 +79,6 @@ static const struct {
     {{"service", "s", "level", "\xc3\xc3", "message", "m", "timestamp", TIME}, "(not UTF-8)"},
     {{"service", "s", "level", "warn", "message", "\xff", "timestamp", TIME},
      "message is not UTF-8"},
-    {{"service", "s", "level", "warn", "message", X16 X16 X16 X16 "x", "timestamp", TIME},
-     "65 bytes; --max-message allows 64"},
     {{"service", "s", "level", "warn", "message", "m", "timestamp", "yesterday"},
      "got \"yesterday\""},
     {{"service", "s", "level", "warn", "message", "m", "timestamp", "2026-11-24"}, "timestamp"},
@@ -127,7 +124,7 @@ static void test_very_many_fields(void **arg)
     (void)arg;
     for (size_t i = 0; i < ENTRY_SPANS_MAX; i++)
         spans[i] = SPAN_LIT("service");
-    assert_false(entry_read(&r, spans, 1000000, MESSAGE_MAX, &scratch, reason));
+    assert_false(entry_read(&r, spans, 1000000, &scratch, reason));
     assert_string_equal(reason, "the entry has 500000 fields; at most 5 are known");
 }
 
@@ -150,7 +147,7 @@ static void test_nul_in_the_message(void **arg)
                            SPAN_LIT("timestamp"), SPAN_LIT(TIME)};
     struct record r;
     (void)arg;
-    assert_true(entry_read(&r, spans, 8, MESSAGE_MAX, &scratch, reason));
+    assert_true(entry_read(&r, spans, 8, &scratch, reason));
     assert_string_equal(line_of(&r),
                         "{\"level\":\"error\",\"message\":\"a\\u0000b\",\"service\":\"s\","
                         "\"timestamp\":\"" TIME "\"}\n");
@@ -170,7 +167,7 @@ static void test_nul_in_the_fields(void **arg)
     (void)arg;
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         spans[9] = values[i];
-        assert_false(entry_read(&r, spans, 10, MESSAGE_MAX, &scratch, reason));
+        assert_false(entry_read(&r, spans, 10, &scratch, reason));
         assert_string_equal(reason, "fields holds a NUL byte");
     }
 }

@@ -1,6 +1,6 @@
-/* The worker's commit dies at its k-th store, for every k; after each death the log holds every
- * entry once and in order. The stream is a list in shared memory, which outlives the worker as
- * Redis would. */
+/* test_sink_crash.c: the worker's commit dies at its k-th store, for every k; after each death the
+ * log holds every entry once and in order. The stream is a list in shared memory, which outlives
+ * the worker as Redis would. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/buf.h"
 #include "common/crash.h"
 #include "worker/sink.h"
+#include "worker/state.h"
 
 #define ENTRIES      24
 #define BATCH        4
@@ -69,7 +71,7 @@ static void commit(struct sink *w, const unsigned ids[], size_t n, bool again)
     struct buf lines = {0};
     unsigned fresh = 0;
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] <= w->id.ms)
+        if (ids[i] <= sink_id(w).ms)
             continue;
         write_entry(&lines, ids[i]);
         fresh = ids[i];
@@ -93,33 +95,39 @@ static bool rotate(void)
     return true;
 }
 
+static struct sink *open_sink(bool sync)
+{
+    char err[512];
+    struct sink *w = sink_open(path, sync, err, sizeof(err));
+    if (w == NULL) {
+        fprintf(stderr, "%s\n", err);
+        abort();
+    }
+    sink_adopt(w, LINEAGE);
+    return w;
+}
+
 /* One life of the worker, until the stream is empty. `late` tells when the signal of the rotation
  * comes: before, or one batch after, so that a batch goes to the renamed file. */
 static void work(bool late)
 {
-    struct sink w;
-    char err[512];
     unsigned ids[BATCH], cursor = 0;
     size_t n;
-    if (!sink_open(&w, path, sync_batch, err, sizeof(err))) {
-        fprintf(stderr, "%s\n", err);
-        abort();
-    }
-    sink_lineage(&w, LINEAGE);
+    struct sink *w = open_sink(sync_batch);
     while ((n = read_stream(ids, cursor, true)) > 0) {
-        commit(&w, ids, n, true);
+        commit(w, ids, n, true);
         cursor = ids[n - 1];
     }
     while ((n = read_stream(ids, 0, false)) > 0) {
         bool now = rotate();
         if (now && late)
-            commit(&w, ids, n, false);
-        if (now && !sink_reopen(&w))
+            commit(w, ids, n, false);
+        if (now && !sink_reopen(w))
             abort();
         if (!(now && late))
-            commit(&w, ids, n, false);
+            commit(w, ids, n, false);
     }
-    sink_close(&w);
+    sink_close(w);
 }
 
 static void append_file(struct buf *out, const char *name)
@@ -230,8 +238,7 @@ static void test_every_point_of_the_recovery(void **arg)
             ;
 }
 
-/* A worker that dies again and again, soon after each start, but not before it can commit a batch.
- */
+/* A worker dies again and again, soon after each start, but not before it can commit a batch. */
 static void test_many_deaths(void **arg)
 {
     long deaths = 0;
@@ -253,12 +260,25 @@ static void commit_text(struct sink *w, const char *text, uint64_t id)
     buf_free(&lines);
 }
 
-static void open_writer(struct sink *w)
+/* What a worker does that does not lock the log, as those of 0.1.0, when its state file is gone. */
+static void rival_writes(const char *text, uint64_t id)
 {
+    struct state state;
+    struct stat st;
     char err[512];
-    if (!sink_open(w, path, false, err, sizeof(err)))
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0 || !state_open(&state, state_path, err, sizeof(err)) ||
+        write(fd, text, strlen(text)) != (ssize_t)strlen(text) || fstat(fd, &st) != 0)
         abort();
-    sink_lineage(w, LINEAGE);
+    struct state_commit commit = {.dev = st.st_dev,
+                                  .ino = st.st_ino,
+                                  .offset = st.st_size,
+                                  .id = {.ms = id},
+                                  .lineage = LINEAGE};
+    if (!state_boot_id(commit.boot) || !state_write(&state, &commit))
+        abort();
+    state_close(&state);
+    close(fd);
 }
 
 /* The state file is removed under a worker; another one takes the log, and ends; the first goes on,
@@ -269,17 +289,14 @@ static bool live_beside_a_rival(long k)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        struct sink w, rival;
         if (freopen("/dev/null", "w", stderr) == NULL)
             abort();
-        open_writer(&w);
-        commit_text(&w, "one\n", 1);
+        struct sink *w = open_sink(false);
+        commit_text(w, "one\n", 1);
         unlink(state_path);
-        open_writer(&rival);
-        commit_text(&rival, "rival two\nrival three\n", 3);
-        sink_close(&rival);
+        rival_writes("rival two\nrival three\n", 3);
         crash_countdown = k;
-        commit_text(&w, "four\n", 4);
+        commit_text(w, "four\n", 4);
         _exit(0);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -288,7 +305,7 @@ static bool live_beside_a_rival(long k)
     return WEXITSTATUS(status) == CRASH_EXIT;
 }
 
-/* The old offset was written over the other's: what that one had written was cut. */
+/* The first one wrote its old offset over the rival's, and cut what the rival had written. */
 static void test_what_a_rival_has_written_is_never_cut(void **arg)
 {
     static const char kept[] = "one\nrival two\nrival three\n";
@@ -296,15 +313,14 @@ static void test_what_a_rival_has_written_is_never_cut(void **arg)
     bool died = true;
     (void)arg;
     for (; died; k++) {
-        struct sink w;
         struct buf got = {0};
         died = live_beside_a_rival(k);
-        open_writer(&w);
-        if (w.id.ms < 4) {
-            assert_true(sink_settle(&w, true));
-            commit_text(&w, "four\n", 4);
+        struct sink *w = open_sink(false);
+        if (sink_id(w).ms < 4) {
+            assert_true(sink_settle(w, true));
+            commit_text(w, "four\n", 4);
         }
-        sink_close(&w);
+        sink_close(w);
         append_file(&got, path);
         if (got.len < strlen(kept) || memcmp(got.data, kept, strlen(kept)) != 0 ||
             memmem(got.data, got.len, "\nfour\n", 6) == NULL)

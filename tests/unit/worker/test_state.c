@@ -1,4 +1,4 @@
-/* The state file: its text, its two slots, its lock. */
+/* test_state.c: the text of the state file, its two slots, its lock. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -223,24 +223,6 @@ static void test_tokens(void **arg)
     assert_false(state_token_valid("", 0));
 }
 
-static void test_ids(void **arg)
-{
-    static const char *const bad[] = {
-        "", "-", "1", "1-", "-1", "1-2-3", "1-2 ", "x-1", "18446744073709551616-0",
-    };
-    struct stream_id id;
-    char text[STREAM_ID_TEXT_MAX];
-    (void)arg;
-    assert_true(stream_id_parse(&id, "18446744073709551615-18446744073709551615", 41));
-    assert_int_equal(stream_id_format(id, text), 41);
-    assert_string_equal(text, "18446744073709551615-18446744073709551615");
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_false(stream_id_parse(&id, bad[i], strlen(bad[i])));
-    assert_true(stream_id_after((struct stream_id){2, 0}, (struct stream_id){1, 9}));
-    assert_true(stream_id_after((struct stream_id){2, 1}, (struct stream_id){2, 0}));
-    assert_false(stream_id_after((struct stream_id){2, 1}, (struct stream_id){2, 1}));
-}
-
 #define WITH_FILE(f) cmocka_unit_test_teardown(f, remove_file)
 
 int main(void)
@@ -257,7 +239,6 @@ int main(void)
         cmocka_unit_test(test_a_directory_that_is_not_there),
         cmocka_unit_test(test_boot_id),
         cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_ids),
     };
-    return cmocka_run_group_tests_name("state", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("worker/state", tests, make_dir, remove_dir);
 }
