@@ -270,7 +270,7 @@ format: ## lay the sources out with clang-format
 
 lint: ## check the layout and the rules of the house (tests/lint), and run cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
-	-$(PYTHON) tests/lint/house.py
+	$(PYTHON) tests/lint/house.py
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/lint
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. $(filter %.c,$(C_FILES))
 
