@@ -1,7 +1,6 @@
 /* test_commit.c: the committer, with a private Redis and a sink that fails when it is told to. */
-#include "tests/unit/common/redis/redis-world.h"
+#include "tests/unit/worker/run-until.h"
 
-#include "common/timestamp.h"
 #include "worker/commit.h"
 
 #define ENTRY "service s level warn timestamp 2026-11-24T02:35:02.123Z message"
@@ -96,12 +95,6 @@ static void on_replay(void *arg)
     lab.replays++;
 }
 
-/* Runs the loop until the condition holds. */
-#define RUN_UNTIL(condition)                                                                       \
-    for (int64_t end = monotonic_now_ms() + PATIENCE_S * 1000; !(condition);                       \
-         event_base_loop(lab.world->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY))                  \
-    assert_true(monotonic_now_ms() < end)
-
 static int set_up(void **state)
 {
     static char dead_key[] = "s:dead";
@@ -123,7 +116,7 @@ static int set_up(void **state)
     assert_true(redis_url_parse(&lab.config.redis, lab.world->server.url, err, sizeof(err)));
     lab.committer = commit_new(lab.world->base, &lab.config, &lab.sink, &lab.stats, &events, NULL);
     assert_non_null(lab.committer);
-    RUN_UNTIL(commit_ready(lab.committer));
+    RUN_UNTIL(lab.world->base, commit_ready(lab.committer));
     return 0;
 }
 
@@ -190,7 +183,7 @@ static void run_until_done(bool written)
 {
     run_until(lab.world, &lab.done, 1);
     assert_int_equal(lab.written, written);
-    RUN_UNTIL(!commit_unanswered(lab.committer));
+    RUN_UNTIL(lab.world->base, !commit_unanswered(lab.committer));
     run_briefly(lab.world);
     assert_int_equal(lab.done, 1);
 }
@@ -223,7 +216,7 @@ static void get_stuck(void)
 {
     lab.sink.error = ENOSPC;
     begin_good();
-    RUN_UNTIL(commit_stuck(lab.committer) != NULL);
+    RUN_UNTIL(lab.world->base, commit_stuck(lab.committer) != NULL);
     assert_string_equal(commit_stuck(lab.committer), strerror(ENOSPC));
     assert_int_equal(lab.stats.write_errors, 1);
 }
@@ -393,7 +386,7 @@ static void test_a_stale_batch_is_dropped_after_the_letter_on_its_way(void **sta
 {
     (void)state;
     begin_malformed();
-    RUN_UNTIL(is_moving());
+    RUN_UNTIL(lab.world->base, is_moving());
     CALL(commit_stale(lab.committer));
     assert_dropped(1);
     expect_reply(lab.world, "XLEN s:dead", "integer 1");
@@ -404,7 +397,7 @@ static void test_a_broken_link_drops_a_batch_with_dead_letters(void **state)
 {
     (void)state;
     begin_malformed();
-    RUN_UNTIL(is_moving());
+    RUN_UNTIL(lab.world->base, is_moving());
     CALL(redis_link_reset(commit_link(lab.committer), "the test wants it"));
     assert_dropped(2);
 }
@@ -422,8 +415,8 @@ static void begin_refused(void)
 {
     expect_reply(lab.world, "SET s:dead other", "status OK");
     begin_malformed();
-    RUN_UNTIL(is_moving());
-    RUN_UNTIL(!is_moving());
+    RUN_UNTIL(lab.world->base, is_moving());
+    RUN_UNTIL(lab.world->base, !is_moving());
     assert_int_equal(lab.done, 0);
 }
 
@@ -449,7 +442,7 @@ static void test_a_batch_in_hand_has_no_completion_after_the_end(void **state)
 {
     (void)state;
     begin_malformed();
-    RUN_UNTIL(is_moving());
+    RUN_UNTIL(lab.world->base, is_moving());
     CALL(commit_free(lab.committer));
     lab.committer = NULL;
     run_briefly(lab.world);
