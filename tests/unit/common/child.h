@@ -1,10 +1,11 @@
 /* child.h: runs a function that may end the process, and catches how that ends and what it prints.
- * Needs cmocka's headers before it. */
+ * Also makes the words of a command line. Needs cmocka's headers before it. */
 #ifndef TESTS_UNIT_COMMON_CHILD_H
 #define TESTS_UNIT_COMMON_CHILD_H
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,21 @@ static inline int run_child(void (*run)(const void *arg), const void *arg, char 
     assert_true(n >= 0 && WIFEXITED(status));
     text[n] = '\0';
     return WEXITSTATUS(status);
+}
+
+#define WORDS_MAX 16
+
+/* Splits a line at its spaces into the words behind `program`, as main() gets them; argv[0] is
+ * `program`. Returns how many there are. The words last until the next call. */
+static inline int split_words(char *argv[WORDS_MAX], char *program, const char *line)
+{
+    static char copy[256];
+    int argc = 0;
+    argv[argc++] = program;
+    snprintf(copy, sizeof(copy), "%s", line);
+    for (char *word = strtok(copy, " "); word != NULL && argc < WORDS_MAX; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    return argc;
 }
 
 #endif

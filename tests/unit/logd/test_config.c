@@ -17,12 +17,8 @@ static char text[16384];
 /* Parses the words of a line, which are split at spaces. */
 static void parse(const void *line)
 {
-    static char copy[256];
-    char *argv[16] = {(char[]){"logd"}};
-    int argc = 1;
-    snprintf(copy, sizeof(copy), "%s", (const char *)line);
-    for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " "))
-        argv[argc++] = word;
+    char *argv[WORDS_MAX];
+    int argc = split_words(argv, (char[]){"logd"}, line);
     config_parse(&config, argc, argv);
 }
 
