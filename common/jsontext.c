@@ -14,9 +14,7 @@ static const char escapes[256] = {
 
 #define EACH(byte) ((uint64_t)(byte)*0x0101010101010101u)
 
-/* The length of a run from s on that needs no escape, a multiple of 8. What follows it must be
- * looked at byte by byte. */
-static size_t plain_words(const char *s, size_t n)
+size_t jsontext_plain(const char *s, size_t n)
 {
     size_t i = 0;
     for (; n - i >= 8; i += 8) {
@@ -40,7 +38,7 @@ void jsontext_string(struct buf *out, const char *s, size_t n)
     static const char hex[] = "0123456789abcdef";
     buf_add_char(out, '"');
     size_t start = 0;
-    for (size_t i = plain_words(s, n); i < n; i++) {
+    for (size_t i = jsontext_plain(s, n); i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         if (escapes[c] == 0)
             continue;
@@ -48,7 +46,7 @@ void jsontext_string(struct buf *out, const char *s, size_t n)
         start = i + 1;
         char escape[6] = {'\\', escapes[c], '0', '0', hex[c >> 4], hex[c & 15]};
         buf_add(out, escape, escapes[c] == 'u' ? 6 : 2);
-        i += plain_words(s + start, n - start);
+        i += jsontext_plain(s + start, n - start);
     }
     buf_add(out, s + start, n - start);
     buf_add_char(out, '"');

@@ -19,6 +19,10 @@ static inline const char *jsontext_skip_space(const char *at, const char *end)
     return at;
 }
 
+/* The length of a run from s on without bytes that a JSON string escapes: control characters, quote
+ * and backslash. It may be too short by less than 8 bytes: what follows must be looked at. */
+size_t jsontext_plain(const char *s, size_t n);
+
 /* Appends s as a JSON string with its quotes. Escapes as ECMAScript's JSON.stringify does
  * (doc/protocol.md, section 4). `s` is valid UTF-8 and may hold NUL bytes. */
 void jsontext_string(struct buf *out, const char *s, size_t n);

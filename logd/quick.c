@@ -11,15 +11,6 @@ struct cursor {
     struct buf *scratch; /* strings that had escapes */
 };
 
-/* Which bytes of a string cannot be taken as they are. STOP ends a run; HIGH may be no UTF-8. */
-enum { PLAIN, STOP, HIGH };
-static const char kinds[256] = {
-    [0 ... 0x1f] = STOP,
-    ['"'] = STOP,
-    ['\\'] = STOP,
-    [0x80 ... 0xff] = HIGH,
-};
-
 static bool take(struct cursor *c, char wanted)
 {
     c->at = jsontext_skip_space(c->at, c->end);
@@ -81,47 +72,55 @@ static bool take_escape(struct cursor *c)
     return true;
 }
 
-/* Takes a string; *out points into the text, or into the scratch buffer when it has escapes. */
+/* Moves to the quote, backslash or control character that ends a run. False: there is none. */
+static bool pass_plain(struct cursor *c)
+{
+    const char *at = c->at + jsontext_plain(c->at, (size_t)(c->end - c->at));
+    while (at < c->end && (unsigned char)*at >= 0x20 && *at != '"' && *at != '\\')
+        at++;
+    c->at = at;
+    return at < c->end && (unsigned char)*at >= 0x20;
+}
+
+/* Takes a string with escapes, whose first one is at c->at. */
+static bool take_escaped(struct cursor *c, const char *start, struct span *out)
+{
+    /* Decoding makes strings shorter. Take room for all that is to come: spans point into it, and
+     * must not move. */
+    if (c->scratch->len == 0 && !buf_reserve(c->scratch, (size_t)(c->end - start)))
+        return false;
+    size_t decoded = c->scratch->len;
+    for (;;) {
+        buf_add(c->scratch, start, (size_t)(c->at - start));
+        if (*c->at++ == '"')
+            break;
+        if (!take_escape(c))
+            return false;
+        start = c->at;
+        if (!pass_plain(c))
+            return false;
+    }
+    *out = (struct span){c->scratch->data + decoded, c->scratch->len - decoded};
+    return true;
+}
+
+/* Takes a string, which may not be UTF-8; *out points into the text, or into the scratch buffer
+ * when it has escapes. */
 static bool take_string(struct cursor *c, struct span *out)
 {
     if (!take(c, '"'))
         return false;
-    const char *start = c->at, *run = start;
-    size_t decoded = c->scratch->len;
-    bool escaped = false;
-    char seen = PLAIN;
-    for (;;) {
-        const char *at = c->at;
-        char kind;
-        for (; at < c->end && (kind = kinds[(unsigned char)*at]) != STOP; at++)
-            seen |= kind;
-        c->at = at;
-        if (c->at == c->end || (unsigned char)*c->at < 0x20)
-            return false;
-        if (*c->at == '"' && !escaped) {
-            *out = (struct span){start, (size_t)(c->at - start)};
-            break;
-        }
-        /* Decoding makes strings shorter. Take room for all that is to come: spans point into it,
-         * and must not move. */
-        if (c->scratch->len == 0 && !buf_reserve(c->scratch, (size_t)(c->end - run)))
-            return false;
-        buf_add(c->scratch, run, (size_t)(c->at - run));
-        if (*c->at == '"') {
-            *out = (struct span){c->scratch->data + decoded, c->scratch->len - decoded};
-            break;
-        }
-        escaped = true;
-        c->at++;
-        if (!take_escape(c))
-            return false;
-        run = c->at;
-    }
-    c->at++;
-    return seen == PLAIN || utf8_valid(out->p, out->n);
+    const char *start = c->at;
+    if (!pass_plain(c))
+        return false;
+    if (*c->at == '\\')
+        return take_escaped(c, start, out);
+    *out = (struct span){start, (size_t)(c->at++ - start)};
+    return true;
 }
 
-/* Takes the members up to the closing brace, each at most once and no others. */
+/* Takes the members up to the closing brace, each at most once and no others. Of the message only,
+ * record_set() does not see whether it is UTF-8. */
 static bool take_members(struct cursor *c, struct span values[FIELD_MEMBERS])
 {
     do {
@@ -134,7 +133,7 @@ static bool take_members(struct cursor *c, struct span values[FIELD_MEMBERS])
         if (!take_string(c, &values[m]))
             return false;
     } while (take(c, ','));
-    return take(c, '}');
+    return take(c, '}') && utf8_valid(values[FIELD_MESSAGE].p, values[FIELD_MESSAGE].n);
 }
 
 size_t quick_object(const char *text, size_t n, size_t max_message, int64_t now_ms,
