@@ -14,9 +14,21 @@
 
 struct lc_sender;
 
+#define LC_PARTS 16 /* a power of two */
+
+/* Each is counted where it happens, and none is made from the others: so the law of logclient.h is
+ * a check. What is queued is not here; lc_ring_count() counts it in the ring. */
 struct lc_counters {
-    _Atomic uint64_t dropped, truncated;                     /* by callers */
-    _Atomic uint64_t delivered, rejected, repaired, batches; /* by the sender, like all below */
+    /* Calls that were given a valid record. Threads count in different parts of it, so that two of
+     * them do not fight for one cache line. */
+    struct {
+        _Alignas(64) _Atomic uint64_t count;
+    } logged[LC_PARTS];
+
+    _Alignas(64) _Atomic uint64_t dropped, truncated; /* by callers */
+
+    /* By the sender, like all below. */
+    _Alignas(64) _Atomic uint64_t delivered, rejected, repaired, batches;
     _Atomic uint64_t retries, adopted, adopted_rejected, damaged, fallback;
     _Atomic uint64_t idle_searches; /* of the ring directory, that found no ring without an owner */
 };
@@ -27,7 +39,6 @@ struct logclient {
     int dir;                      /* the ring directory, or -1 */
     char name[LC_RING_NAME_MAX];  /* of the ring file in it; empty: there is none */
 
-    _Alignas(64) _Atomic uint64_t accepted; /* records; written by callers */
     struct lc_counters count;
 
     _Alignas(64) _Atomic bool sleeping; /* the sender waits on wake_fd and nothing else */

@@ -15,7 +15,8 @@ struct lc_forked {
     struct lc_forked *next; /* of forks.c */
 };
 
-/* Installs the handlers, once in a process. Returns 0 or an errno. */
+/* Whether the handlers are installed, which happens when the library is loaded. Returns 0 or an
+ * errno. */
 int lc_install_fork_handlers(void);
 
 /* Between these two calls no child is forked, so that none gets a descriptor, and with it a lock,

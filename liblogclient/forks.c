@@ -101,3 +101,10 @@ int lc_install_fork_handlers(void)
     int error = pthread_once(&once, install);
     return error != 0 ? error : installed;
 }
+
+/* Not at the first call: a fork that another thread has begun by then would not wait for it, and
+ * the child would find the lock of the default client taken for ever. */
+__attribute__((constructor)) static void install_at_load(void)
+{
+    lc_install_fork_handlers();
+}

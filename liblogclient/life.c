@@ -58,7 +58,6 @@ static void close_ring(logclient_t *c)
 /* Gives the client a ring and a sender that belong to this process. Returns 0 or an errno. */
 static int start(logclient_t *c)
 {
-    atomic_store(&c->accepted, 0);
     memset(&c->count, 0, sizeof(c->count));
     atomic_store(&c->sleeping, false);
     atomic_store(&c->stop, false);

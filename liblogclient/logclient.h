@@ -154,14 +154,23 @@ logclient_status_t logclient_flush(logclient_t *client, int timeout_ms);
 
 /* ---- Statistics ---- */
 
-/* LOGGED = DELIVERED + REJECTED + DROPPED + QUEUED, whenever no call is under way. All count from
- * the client's creation (in a forked child: from its first call). */
+/* The law: LOGGED = DELIVERED + REJECTED + DROPPED + QUEUED. Each is counted where it happens, and
+ * none is made from the others. What was adopted from dead processes is counted apart.
+ *
+ * It holds exactly when between the readings no send call is under way and nothing is delivered or
+ * rejected: after a flush that returned LOGCLIENT_OK, or while logd is away. At any other moment,
+ * read in the order DELIVERED, REJECTED, DROPPED, QUEUED, LOGGED: then the right side is never the
+ * larger one. It lacks the calls under way, what was delivered or rejected between the readings,
+ * and what is queued behind a record that a call has not finished.
+ *
+ * All count from the client's creation (in a forked child: from its first call). */
 typedef enum {
-    LOGCLIENT_STAT_LOGGED,        /* calls that were given a valid record */
+    LOGCLIENT_STAT_LOGGED,        /* calls given a valid record, counted when they begin */
     LOGCLIENT_STAT_DELIVERED,     /* records that logd has confirmed */
     LOGCLIENT_STAT_REJECTED,      /* records that logd refused */
     LOGCLIENT_STAT_DROPPED,       /* records dropped because the queue was full */
-    LOGCLIENT_STAT_QUEUED,        /* records accepted, and neither delivered nor rejected yet */
+    LOGCLIENT_STAT_QUEUED,        /* records that stand in the queue: counted there, anew each time,
+                                     in about 10 ms a million */
     LOGCLIENT_STAT_TRUNCATED,     /* messages cut to the limit */
     LOGCLIENT_STAT_REPAIRED,      /* records with bytes replaced by U+FFFD */
     LOGCLIENT_STAT_BATCHES,       /* batches confirmed */

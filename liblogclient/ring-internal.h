@@ -95,6 +95,13 @@ struct lc_record {
     unsigned flags; /* LC_FLAG_… */
 };
 
+/* Up to where all is done. */
+struct lc_ring_ack {
+    uint64_t generation;
+    uint64_t position;
+    uint64_t sequence; /* of the record at `position` */
+};
+
 /* Makes a ring in the empty file fd, and takes fd on success. Capacity is a power of two; it
  * becomes less when RLIMIT_FSIZE does not permit it. Returns 0 or an errno. */
 int lc_ring_create(struct lc_ring *ring, int fd, uint64_t capacity);
@@ -138,6 +145,10 @@ static inline uint64_t lc_slot_bytes(const struct lc_record *r)
 /* Stores in the file, and in the ring, that all before `position` is done and that the record there
  * has this sequence number. A crash leaves the old acknowledgement or the new one. */
 void lc_ring_publish(struct lc_ring *ring, uint64_t position, uint64_t sequence);
+
+/* Finds the last acknowledgement in the file. False when there is no whole one: the file is
+ * damaged, or, in a ring in use, both changed meanwhile. Any thread may ask; async-signal-safe. */
+bool lc_ring_find_ack(const struct lc_ring_header *header, struct lc_ring_ack *ack);
 
 /* fallocate(2) on a ring's file; tries again when a signal interrupts it. Returns 0 or an errno,
  * and keeps errno. Async-signal-safe. */

@@ -62,24 +62,31 @@ void lc_ring_publish(struct lc_ring *ring, uint64_t position, uint64_t sequence)
     ring->sequence = sequence;
 }
 
-/* Finds the acknowledged position and sequence. */
-static bool read_ack(struct lc_ring *ring)
+bool lc_ring_find_ack(const struct lc_ring_header *header, struct lc_ring_ack *ack)
 {
-    bool found = false;
+    *ack = (struct lc_ring_ack){0};
     for (int i = 0; i < 2; i++) {
-        struct lc_ack_slot *slot = &ring->header->ack[i];
+        const struct lc_ack_slot *slot = &header->ack[i];
         uint64_t generation = atomic_load_explicit(&slot->generation, memory_order_acquire);
-        uint64_t position = atomic_load_explicit(&slot->position, memory_order_relaxed);
-        uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_relaxed);
+        uint64_t position = atomic_load_explicit(&slot->position, memory_order_acquire);
+        uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
         if (atomic_load_explicit(&slot->check, memory_order_relaxed) !=
                 ack_check(generation, position, sequence) ||
-            generation <= ring->generation)
+            generation <= ack->generation)
             continue;
-        ring->generation = generation;
-        ring->tail = position;
-        ring->sequence = sequence;
-        found = true;
+        *ack = (struct lc_ring_ack){generation, position, sequence};
     }
+    return ack->generation > 0;
+}
+
+/* Takes over what is acknowledged. */
+static bool read_ack(struct lc_ring *ring)
+{
+    struct lc_ring_ack ack;
+    bool found = lc_ring_find_ack(ring->header, &ack);
+    ring->generation = ack.generation;
+    ring->tail = ack.position;
+    ring->sequence = ack.sequence;
     uint64_t head = lc_ring_head(ring);
     return found && ring->sequence > 0 && ring->tail <= head &&
            head - ring->tail <= ring->capacity && ((ring->tail | head) & 7) == 0;

@@ -5,6 +5,7 @@
 #include "client-internal.h"
 
 #define LC_JSON_MAX (512 * 1024) /* bytes */
+#define LC_TO_NUL   SIZE_MAX     /* as n: the text ends with a NUL */
 
 /* Like logclient_send(), for n bytes, with flags. LC_FLAG_JSON: the text is a whole record, a valid
  * JSON object on one line of at most LC_JSON_MAX bytes; service and level are its own, for the

@@ -13,6 +13,7 @@
 #include "common/utf8.h"
 #include "default-internal.h"
 #include "life-internal.h"
+#include "ring-count-internal.h"
 #include "ring-write-internal.h"
 
 #define FORMAT_BYTES 1024 /* longer formatted messages need malloc(3) */
@@ -21,6 +22,55 @@
 #define BLOCK_STEP_MAX_NS 4000000
 
 /* ---- Send ---- */
+
+static void count(_Atomic uint64_t *counter)
+{
+    /* Released, so that who sees a record dropped sees it logged, too. */
+    atomic_fetch_add_explicit(counter, 1, memory_order_release);
+}
+
+/* Which part of a counter this thread uses: its stack tells. Stacks lie at regular distances; the
+ * upper bits of the product tell neighbours apart. */
+static size_t own_part(void)
+{
+    uint64_t stack = (uintptr_t)__builtin_frame_address(0) >> 16;
+    return (size_t)(stack * UINT64_C(0x9e3779b97f4a7c15) >> 60) % LC_PARTS;
+}
+
+/* Eight bytes at a time: no byte of them is a control character. */
+static bool plain_word(uint64_t word)
+{
+    uint64_t low = (word - 0x2020202020202020u) & ~word;
+    uint64_t del = word ^ 0x7f7f7f7f7f7f7f7fu;
+    return ((low | ((del - 0x0101010101010101u) & ~del)) & 0x8080808080808080u) == 0;
+}
+
+static uint64_t word_at(const char *s)
+{
+    uint64_t word;
+    memcpy(&word, s, sizeof(word));
+    return word;
+}
+
+static uint64_t half_at(const char *s)
+{
+    uint32_t half;
+    memcpy(&half, s, sizeof(half));
+    return half;
+}
+
+/* Whether it is a service's name, for sure. The last word, or half, may overlap the one before. */
+static bool is_plain_name(const char *s, size_t n)
+{
+    if (n < 4 || n > RECORD_SERVICE_MAX)
+        return false;
+    if (n < 8)
+        return plain_word(half_at(s) | half_at(s + n - 4) << 32);
+    for (size_t i = 0; i + 8 < n; i += 8)
+        if (!plain_word(word_at(s + i)))
+            return false;
+    return plain_word(word_at(s + n - 8));
+}
 
 /* Waits for space. Returns what lc_ring_write() said last. */
 static int write_blocking(logclient_t *c, const struct lc_record *record)
@@ -52,18 +102,18 @@ static int enqueue(logclient_t *c, struct lc_record *record)
         record->message.n = utf8_cut(record->message.p, record->message.n, max);
         record->flags |= LC_FLAG_CUT;
     }
+    count(&c->count.logged[own_part()].count);
     int error = lc_ring_write(&c->ring, record);
     if (error != 0 && may_block(c))
         error = write_blocking(c, record);
     if (error != 0) {
-        atomic_fetch_add_explicit(&c->count.dropped, 1, memory_order_relaxed);
+        count(&c->count.dropped);
         lc_wake(c);
         errno = EAGAIN;
         return -1;
     }
-    atomic_fetch_add_explicit(&c->accepted, 1, memory_order_relaxed);
     if (record->flags & LC_FLAG_CUT)
-        atomic_fetch_add_explicit(&c->count.truncated, 1, memory_order_relaxed);
+        count(&c->count.truncated);
     lc_wake(c);
     return 0;
 }
@@ -71,6 +121,8 @@ static int enqueue(logclient_t *c, struct lc_record *record)
 int lc_send_bytes(logclient_t *c, const char *service, const char *level, const char *message,
                   size_t n, unsigned flags)
 {
+    if (n == LC_TO_NUL)
+        n = strlen(message);
     struct lc_record record = {
         .service = {service, strlen(service)},
         .level = level_parse(level, strlen(level)),
@@ -79,7 +131,8 @@ int lc_send_bytes(logclient_t *c, const char *service, const char *level, const 
         .flags = flags,
     };
     if (record.level == LEVEL_INVALID ||
-        record_service_form_error(service, record.service.n) != NULL) {
+        (!is_plain_name(service, record.service.n) &&
+         record_service_form_error(service, record.service.n) != NULL)) {
         errno = EINVAL;
         return -1;
     }
@@ -99,7 +152,7 @@ int logclient_send(logclient_t *client, const char *service, const char *level, 
         errno = EINVAL;
         return -1;
     }
-    return lc_send_bytes(client, service, level, message, strlen(message), 0);
+    return lc_send_bytes(client, service, level, message, LC_TO_NUL, 0);
 }
 
 int logclient_vsendf(logclient_t *client, const char *service, const char *level,
@@ -169,9 +222,18 @@ logclient_status_t logclient_flush(logclient_t *client, int timeout_ms)
     return lc_flush(c, timeout_ms) ? LOGCLIENT_OK : LOGCLIENT_TIMED_OUT;
 }
 
+/* Acquired, so that counters are read in the order of the calls. */
 static uint64_t load(const _Atomic uint64_t *counter)
 {
-    return atomic_load_explicit(counter, memory_order_relaxed);
+    return atomic_load_explicit(counter, memory_order_acquire);
+}
+
+static uint64_t logged(const struct lc_counters *n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < LC_PARTS; i++)
+        sum += load(&n->logged[i].count);
+    return sum;
 }
 
 uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
@@ -193,12 +255,9 @@ uint64_t logclient_stat(logclient_t *client, logclient_stat_t stat)
         [LOGCLIENT_STAT_DAMAGED] = &n->damaged,
         [LOGCLIENT_STAT_ADOPTED_REJECTED] = &n->adopted_rejected,
     };
-    /* Before `accepted`, so that what is queued never comes out negative. */
-    uint64_t gone = load(&n->delivered) + load(&n->rejected);
-    uint64_t accepted = load(&c->accepted);
     if (stat == LOGCLIENT_STAT_LOGGED)
-        return accepted + load(&n->dropped);
+        return logged(n);
     if (stat == LOGCLIENT_STAT_QUEUED)
-        return accepted > gone ? accepted - gone : 0;
+        return lc_ring_count(&c->ring);
     return (size_t)stat < sizeof(counters) / sizeof(counters[0]) ? load(counters[stat]) : 0;
 }

@@ -133,7 +133,6 @@ static void on_success(struct lc_sender *s)
     struct lc_counters *count = &s->client->count;
     struct lc_source *source = s->source;
     size_t n = s->batch.count;
-    atomic_fetch_add(source == &s->sources.own ? &count->delivered : &count->adopted, n);
     atomic_fetch_add(&count->repaired, s->batch.repaired);
     atomic_fetch_add(&count->batches, 1);
     source->skip = 0;
@@ -144,7 +143,8 @@ static void on_success(struct lc_sender *s)
         source->max_records = most;
     s->failures = 0;
     s->reported[0] = '\0';
-    lc_source_acknowledge(&s->sources, source, s->batch.ends[n - 1], n);
+    lc_source_acknowledge(&s->sources, source, s->batch.ends[n - 1], n,
+                          source == &s->sources.own ? &count->delivered : &count->adopted);
 }
 
 /* What comes before the refused record is sent again without it, then it is dropped. */

@@ -49,9 +49,9 @@ void lc_sources_close_inherited(struct lc_sources *sources);
 /* The next source in turn. adopted_count + 1 calls see all. */
 struct lc_source *lc_sources_next(struct lc_sources *sources);
 
-/* All up to `position`, which is so many records more, is done. */
+/* All up to `position`, which is so many records more, is done, and counted in `counter`. */
 void lc_source_acknowledge(struct lc_sources *sources, struct lc_source *source, uint64_t position,
-                           uint64_t records);
+                           uint64_t records, _Atomic uint64_t *counter);
 
 /* Drops the record at source->bad, which is the first one, and reports it. */
 void lc_source_reject(struct lc_sources *sources, struct lc_source *source);

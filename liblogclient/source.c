@@ -40,9 +40,12 @@ static void report_damaged(logclient_t *c, const char *name, const char *what)
 /* ---- One source ---- */
 
 void lc_source_acknowledge(struct lc_sources *all, struct lc_source *source, uint64_t position,
-                           uint64_t records)
+                           uint64_t records, _Atomic uint64_t *counter)
 {
     lc_ring_acknowledge(source->ring, position, source->ring->sequence + records);
+    /* Not before: nobody shall find a record counted and still in the ring. And a flush that ends
+     * finds it counted. */
+    atomic_fetch_add(counter, records);
     if (source == &all->own)
         lc_publish_progress(all->client);
 }
@@ -57,8 +60,8 @@ void lc_source_reject(struct lc_sources *all, struct lc_source *source)
     if (lc_ring_read(source->ring, &position, &record) != LC_RING_RECORD)
         return;
     source->skip++;
-    atomic_fetch_add(source == &all->own ? &count->rejected : &count->adopted_rejected, 1);
-    lc_source_acknowledge(all, source, position, 1);
+    lc_source_acknowledge(all, source, position, 1,
+                          source == &all->own ? &count->rejected : &count->adopted_rejected);
     lc_report(all->client, LOGCLIENT_BAD_RECORD, source->bad_text);
 }
 

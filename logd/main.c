@@ -14,6 +14,7 @@
 #include "common/heap.h"
 #include "common/http/listening.h"
 #include "common/http/server.h"
+#include "common/signals.h"
 #include "common/timestamp.h"
 #include "logd/api.h"
 #include "logd/config.h"
@@ -210,6 +211,7 @@ static void free_parts(struct daemon *d)
 int main(int argc, char **argv)
 {
     struct daemon d = {0};
+    signals_hold();
     diag_init("logd");
     heap_keep();
     event_log_init();
@@ -217,6 +219,7 @@ int main(int argc, char **argv)
     raise_descriptor_limit(&d.config);
     if (!start_parts(&d) || !watch_signals(&d))
         diag_die(EXIT_ENVIRONMENT, "cannot start: out of memory or descriptors");
+    signals_release();
     listen_all(&d);
     int rc = event_base_dispatch(d.base);
     free_parts(&d);

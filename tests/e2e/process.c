@@ -377,6 +377,7 @@ static const struct {
     {"daemon", run_daemon, 2},
     {"closed", run_closed, 0},
     {"fork-in-fork", run_fork_in_fork, 0},
+    {"fork-beside-first", run_fork_beside_first, 0},
     {"fork-in-handler", run_fork_in_handler, 0},
 };
 

@@ -24,5 +24,6 @@ void run_forks(char **arg);
 void run_orphan(char **arg);
 void run_fork_in_handler(char **arg);
 void run_fork_in_fork(char **arg);
+void run_fork_beside_first(char **arg);
 
 #endif

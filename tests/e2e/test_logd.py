@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import struct
@@ -115,6 +116,37 @@ def test_signals_that_do_not_end_it(redis, logd):
     assert logd.post(record())[0] == 200
 
 
+EARLY_SIGNAL = r"""
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+
+/* Called early in main(). */
+int mallopt(int param, int value)
+{
+    static int calls;
+    (void)param, (void)value;
+    if (calls++ == 0)
+        raise(atoi(getenv("EARLY_SIGNAL")));
+    return 1;
+}
+"""
+
+
+@pytest.mark.parametrize("early", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_before_the_loop_waits_for_it(box, redis, early):
+    """It ended logd at once, whichever it was."""
+    source, library = box.write("early.c", EARLY_SIGNAL.encode()), box.path("early.so")
+    assert box.run("cc", [*shlex.split(os.environ.get("CC", "cc")), "-shared", "-fPIC", "-o", library, source]).popen.returncode == 0
+    env = {"LD_PRELOAD": library, "EARLY_SIGNAL": str(early.value), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    logd = box.logd(redis, wait_redis=False, env=env)
+    if early == signal.SIGTERM:
+        assert logd.wait() == 0
+        return
+    logd.wait_output("SIGHUP: there is nothing to open anew" if early == signal.SIGHUP else "accepted 0, duplicates 0")
+    assert logd.stop() == 0
+
+
 def test_sigint(logd):
     logd.signal(signal.SIGINT)
     assert logd.wait() == 0
@@ -176,6 +208,42 @@ def test_man_page_lists_the_options(box, name, page):
     for ours, theirs in zip(wanted, found):
         rest = iter(theirs.splitlines())
         assert [line for line in ours.splitlines() if line not in rest] == []
+
+
+def man_options(box, name):
+    """(names, help, default, environment) of each option that the program has, in order."""
+    text = box.run(name, [program(name), "--man-options"]).stdout().replace("\\fR", "").replace("\\-", "-")
+    found = []
+    for block in re.sub(r"\\f[BI]", "", text).split(".TP\n")[1:]:
+        names, *lines = block.strip().split("\n")
+        said = dict(re.fullmatch(r"(Default|Environment): (.*)\.", line).groups() for line in lines if re.match("Default:|Environment:", line))
+        words = " ".join(line for line in lines if not re.match("Default:|Environment:|May be repeated;", line)).rstrip(".")
+        found.append((names, words, said.get("Default"), said.get("Environment")))
+    return [option for option in found if option[3]]
+
+
+def rows(section):
+    """The table of a section of README.md, without the marks of its cells."""
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md"), encoding="utf-8") as f:
+        table = re.search(rf"^### {section}\n.*?^\|---\|---\|---\|\n((?:\|[^\n]*\n)*)", f.read(), re.M | re.S).group(1)
+    return [[cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["logd", "logworker"])
+def test_readme_lists_the_options(box, name):
+    """Each option once, in order, with its default and the program's own words."""
+    for (names, words, default, _), (their_names, their_default, their_words) in zip(man_options(box, name), rows(name), strict=True):
+        assert (their_names, their_words) == (names, words) or (names.startswith("--echo") and their_names == names)
+        assert their_default == (default or "") or names.startswith("--echo")
+
+
+@pytest.mark.parametrize("name, path", [("logd", "logd/logd.conf.sample"), ("logworker", "worker/logworker.conf.sample")])
+def test_samples_list_the_options(box, name, path):
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", path), encoding="utf-8") as f:
+        listed = dict(re.findall(r"^#(\w+)=(.*)$", f.read(), re.M))
+    options = {environment: default for _, _, default, environment in man_options(box, name)}
+    assert set(listed) == set(options)
+    assert {k: v for k, v in listed.items() if options[k]} == {k: v for k, v in options.items() if v}
 
 
 def test_environment(box, redis):

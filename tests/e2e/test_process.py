@@ -290,3 +290,10 @@ def test_handler_that_forks_in_a_fork(redis, scenario):
     """The lock of the default client stayed locked."""
     assert scenario("fork-in-fork", seconds=20).accepted() == ["first-0", "second-0", "third-0"]
     assert messages(redis) == ["first-0", "second-0", "third-0"]
+
+
+@pytest.mark.forks_threads
+def test_fork_beside_the_first_call(redis, scenario):
+    """The handlers of fork(2) were installed by the first call: the child's first call waited for ever for its parent's lock."""
+    assert sorted(scenario("fork-beside-first", seconds=40).accepted()) == ["child-0", "parent-0"]
+    assert sorted(messages(redis)) == ["child-0", "parent-0"]

@@ -5,9 +5,11 @@ import os
 import signal
 import struct
 import subprocess
+import threading
 
 import pytest
 
+from fakelogd import FakeLogd, ok, refuse
 from pipeline import messages, program, wait_until
 from test_client import QUICK, by_thread, conserved
 
@@ -67,6 +69,34 @@ def test_next_process_delivers_what_was_left(box, redis, logd):
     assert all(numbers == list(range(1000)) for numbers in by_thread(stored).values())
     assert files(box) == []
     assert logd.metrics()["logd_records_duplicate_total"] == logd.metrics()["logd_sequence_gap_records_total"] == 0
+
+
+def test_records_of_a_killed_process_are_counted_by_who_delivers_them(box):
+    """Over both processes each record that was accepted is counted once: delivered, adopted, or adopted and refused."""
+    batch, heard, waiting = 100, 20, threading.Event()
+
+    def take_some(q, n):
+        if n < heard:
+            return ok(q)
+        waiting.set()  # so the answers before were heard
+        return None
+
+    def refuse_nines(q, n):
+        nines = [i for i, message in enumerate(q.messages) if message.endswith("9")]
+        return refuse(400, index=nines[0], field="message")(q) if nines else ok(q)
+    with FakeLogd(take_some) as fake:
+        killed = start_holding(box, fake, "killed", 5000, "--set", f"batch_records={batch}", "--set", "linger_ms=1")
+        assert waiting.wait(20)
+        killed.kill()
+        delivered = len(fake.stored())
+        fake.script = refuse_nines
+        adopter = start_adopter(box, fake)
+        wait_adopted(box)
+        stats = finish(adopter)
+        left = killed.accepted()[delivered:]
+        assert stats["adopted_rejected"] == sum(m.endswith("9") for m in left) > 0
+        assert stats["adopted"] == len(left) - stats["adopted_rejected"] == len(fake.stored()) - delivered - 1
+        assert (stats["logged"], stats["delivered"], stats["rejected"]) == (1, 1, 0)
 
 
 def test_process_that_runs_already_delivers_what_others_leave(box, redis, logd):

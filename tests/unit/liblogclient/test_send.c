@@ -87,6 +87,32 @@ static void test_wrong_arguments_are_refused(void **state)
     logclient_free(c);
 }
 
+/* They are looked at eight bytes at a time. */
+static void test_a_control_character_is_found_wherever_it_stands_in_a_name(void **state)
+{
+    static const struct {
+        char byte;
+        int result;
+    } cases[] = {{1, -1}, {0x1f, -1}, {0x20, 0}, {0x7e, 0}, {0x7f, -1}, {'\x80', 0}, {'\xff', 0}};
+    logclient_t *c = new_client("ring_bytes", "16m");
+    char name[130] = "";
+    (void)state;
+    for (size_t n = 1; n < sizeof(name); n++) {
+        memset(name, 'a', n);
+        int longest = n <= 128 ? 0 : -1;
+        assert_int_equal(logclient_send(c, name, "info", "x"), longest);
+        for (size_t at = 0; at < n; at++) {
+            for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                name[at] = cases[i].byte;
+                if (logclient_send(c, name, "info", "x") != (longest == 0 ? cases[i].result : -1))
+                    fail_msg("byte %d at %zu of %zu", (unsigned char)name[at], at, n);
+            }
+            name[at] = 'a';
+        }
+    }
+    logclient_free(c);
+}
+
 static void test_a_record_has_the_time_and_the_level_of_its_call(void **state)
 {
     logclient_t *c = new_client(NULL, NULL);
@@ -227,6 +253,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_arguments_are_refused),
+        cmocka_unit_test(test_a_control_character_is_found_wherever_it_stands_in_a_name),
         cmocka_unit_test(test_a_record_has_the_time_and_the_level_of_its_call),
         cmocka_unit_test(test_long_messages_are_cut_at_a_character),
         cmocka_unit_test(test_formatted_messages_may_be_short_or_long),

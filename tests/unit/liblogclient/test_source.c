@@ -90,7 +90,7 @@ static enum lc_ring_read drain(struct lc_source *source)
     enum lc_ring_read result;
     while ((result = lc_ring_read(source->ring, &position, &record)) == LC_RING_RECORD)
         n++;
-    lc_source_acknowledge(&sources, source, position, n);
+    lc_source_acknowledge(&sources, source, position, n, &client.count.adopted);
     return result;
 }
 
@@ -144,6 +144,7 @@ static void test_the_ring_of_a_dead_process_is_adopted_and_removed_when_it_is_em
     assert_int_equal(source->ring->sequence, 1);
     assert_int_equal(drain(source), LC_RING_EMPTY);
     assert_int_equal(source->ring->sequence, 4);
+    assert_int_equal(client.count.adopted, 3);
     lc_source_release(&sources, source, LC_RING_EMPTY);
     assert_int_equal(sources.adopted_count, 0);
     assert_false(exists(name, ""));
