@@ -51,6 +51,12 @@ def memory_kib(pid):
         return {name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+) kB$", f.read(), re.M)}
 
 
+def peak_kib(pid):
+    """The largest resident set that a process ever had."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^VmHWM:\s+(\d+) kB$", f.read(), re.M).group(1))
+
+
 class Box(pipeline.Box):
     """Rings lie where they do by default, in memory; the rest in the temporary directory."""
 
@@ -103,6 +109,10 @@ def settle(redis):
     redis("BGREWRITEAOF")
     wait_until(lambda: re.search(r"aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0", redis("INFO", "persistence")),
                "BGREWRITEAOF", 60)
+
+
+def aof_bytes(redis):
+    return int(re.search(r"aof_current_size:(\d+)", redis("INFO", "persistence")).group(1))
 
 
 class Load(pipeline.Process):
@@ -193,7 +203,7 @@ class Pipeline:
         for p in loads:
             p.make_client()
         size = self.log_bytes() if self.worker else 0
-        before = self.cpu()
+        before, aof = self.cpu(), aof_bytes(self.redis)
         for p in loads:
             p.go()
         results = [p.result() for p in loads]
@@ -209,7 +219,7 @@ class Pipeline:
             p.finish()
         seconds = (end - min(r["begin_ns"] for r in results)) / 1e9
         return {"records_s": records / seconds, "cpu_us": cpu, "total_us": sum(cpu.values()),
-                "call_ns": median([r["call_ns"] for r in results]),
+                "aof_bytes": (aof_bytes(self.redis) - aof) / records, "call_ns": median([r["call_ns"] for r in results]),
                 "batch": records / sum(r["batches"] for r in results)}
 
     def run(self, *args, **kw):
@@ -221,12 +231,27 @@ class Pipeline:
     def floor(self, records, batch, message_bytes=BYTES):
         """The same from Redis alone, with one client."""
         settle(self.redis)
-        before = cpu_us(self.redis.pid)
-        r = self.box.json_lines("floor", ["--socket", self.redis.socket, "--records", records, "--bytes", message_bytes,
-                                          "--batches", batch], 600)[0]
-        return {"records_s": r["records"] / r["seconds"],
+        return self.floor_part("cycle", records, batch, message_bytes)
+
+    def floor_part(self, part, records, batch, message_bytes=BYTES, stream="bench:floor"):
+        """A part of it: "fill", or "drain" of what a fill has left in the stream."""
+        before, aof = cpu_us(self.redis.pid), aof_bytes(self.redis)
+        r = self.box.json_lines("floor", ["--socket", self.redis.socket, "--part", part, "--records", records, "--bytes",
+                                          message_bytes, "--batches", batch, "--stream", stream], 600)[0]
+        return {"records_s": r["records"] / r["seconds"], "aof_bytes": (aof_bytes(self.redis) - aof) / r["records"],
                 "cpu_us": {"client": r["cpu_seconds"] * 1e6 / r["records"],
                            "redis-server": (cpu_us(self.redis.pid) - before) / r["records"]}}
+
+    def drain(self, records, message_bytes=BYTES):
+        """A new worker empties a stream of so many records, from its start on. It runs on."""
+        before, aof, begin = cpu_us(self.redis.pid), aof_bytes(self.redis), time.monotonic_ns()
+        self.fresh_worker()
+        self.wait_written(records * line_bytes(message_bytes))
+        seconds = (monotonic_of(os.stat(self.worker.output).st_mtime_ns) - begin) / 1e9
+        return {"records_s": records / seconds, "aof_bytes": (aof_bytes(self.redis) - aof) / records,
+                "peak_kib": peak_kib(self.worker.pid),
+                "cpu_us": {"redis-server": (cpu_us(self.redis.pid) - before) / records,
+                           "logworker": cpu_us(self.worker.pid) / records}}
 
 
 def line_bytes(message_bytes):

@@ -65,7 +65,7 @@ def pipeline(out, r):
     ticks = ", ".join(str(batch) for batch in r["sweep"])
     draw(out, "floor", "Redis alone by batch size, and the whole pipeline",
          f'set xlabel "records in a batch"\nset ylabel "thousand records/s"\nset yrange [0:*]\nset logscale x 2\n'
-         f"set xrange [50:1300]\nset xtics ({ticks})\n"
+         f"set xrange [50:2500]\nset xtics ({ticks})\n"
          f'plot $data using 1:2 with linespoints pointtype 7 linewidth 2 linecolor rgb "#cc4444" title "Redis alone", '
          f'{whole:.3f} with lines linewidth 2 dashtype 2 linecolor rgb "#4477aa" title "whole pipeline"\n', rows)
 
@@ -87,10 +87,11 @@ def latency(out, rows):
 
 
 def growth_bytes(out, rows):
-    data = [(n, *(r["cpu_us"][p] for p in PROCESSES), r["total_us"]) for n, r in rows.items()]
+    data = [(n, *(r["pipeline"]["cpu_us"][p] for p in PROCESSES), r["pipeline"]["total_us"], sum(r["floor"]["cpu_us"].values()))
+            for n, r in rows.items()]
     ticks = ", ".join(f'"{n:,}" {n}' for n in rows)
     lines = ", ".join(f'$data using 1:{i} with linespoints pointtype 7 linewidth 2 linecolor rgb "{c}" title "{p}"'
-                      for i, (p, c) in enumerate([*COLOURS.items(), ("all", "#444444")], 2))
+                      for i, (p, c) in enumerate([*COLOURS.items(), ("all", "#444444"), ("floor", "#bbbbbb")], 2))
     draw(out, "growth-bytes", "CPU by message size",
          f'set xlabel "bytes of a message"\nset ylabel "CPU, µs a record"\nset logscale xy\nset xtics ({ticks})\n'
          f"set xrange [50:20000]\nplot {lines}\n", data)

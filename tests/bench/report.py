@@ -63,18 +63,26 @@ def post(t, r):
              f"redis-server {r['logd']['redis_us']:.1f} µs", r["ratio"], 0.7, at_most=False, unit=" × bare")
 
 
+def speed_text(r):
+    return f"{r['records_s']:,.0f} records/s; {cpu_text(r['cpu_us'])}; all {sum(r['cpu_us'].values()):.2f}; " \
+           f"AOF {r['aof_bytes']:.0f} bytes a record"
+
+
 def pipeline(t, r):
     t.heading(f"(c) The whole pipeline: {r['records']:,} records of {r['bytes']} bytes, 4 threads, all levels written; "
               "CPU in µs a record")
     for batch, s in r["sweep"].items():
         best = "  <- the floor" if batch == r["best_batch"] else ""
-        t.row(f"Redis alone, batches of {batch}", f"{s['records_s']:,.0f} records/s; {cpu_text(s['cpu_us'])}{best}")
+        t.row(f"Redis alone, batches of {batch}", f"{speed_text(s)}{best}")
     f, p = r["floor"], r["pipeline"]
-    t.row(f"floor, {r['records']:,} records", f"{f['records_s']:,.0f} records/s; {cpu_text(f['cpu_us'])}")
-    t.target("pipeline", f"{p['records_s']:,.0f} records/s; {cpu_text(p['cpu_us'])}; all {p['total_us']:.2f}", r["ratio"], 1,
-             at_most=False, unit=" × floor")
+    t.row(f"floor, {r['records']:,} records", speed_text(f))
+    t.target("pipeline", speed_text(p), r["ratio"], 1, at_most=False, unit=" × floor")
+    t.target("CPU of all four", f"{p['total_us']:.2f} µs a record; the floor's two {sum(f['cpu_us'].values()):.2f}",
+             p["total_us"], 6, unit=" µs")
     t.target("CPU outside redis-server", f"{p['total_us'] - p['cpu_us']['redis-server']:.2f} µs a record", r["outside_ratio"], 1,
              unit=" × redis-server")
+    t.target("append-only file", f"{p['aof_bytes']:.0f} bytes a record; the floor's {f['aof_bytes']:.0f}", p["aof_bytes"], 300,
+             unit=" bytes")
 
 
 def price(t, r):
@@ -99,19 +107,17 @@ def latency(t, rows):
             t.row(f"{rate:,} records/s", shown)
 
 
-def grown(t, rows, name):
-    for point, r in rows.items():
-        t.row(name(point), f"{r['records_s']:,.0f} records/s; all {r['total_us']:.2f}: {cpu_text(r['cpu_us'])}")
-
-
 def growth_bytes(t, rows):
-    t.heading("(e) Message sizes; CPU in µs a record")
-    grown(t, rows, lambda n: f"{n:,} bytes")
+    t.heading("(e) Message sizes, each beside the floor of that size; CPU in µs a record")
+    for n, r in rows.items():
+        t.row(f"{n:,} bytes, floor in batches of {r['best_batch']}", speed_text(r["floor"]))
+        t.target(f"{n:,} bytes, pipeline", speed_text(r["pipeline"]), r["ratio"], 1, at_most=False, unit=" × floor")
 
 
 def growth_producers(t, rows):
     t.heading("(e) Producers, each a process; CPU in µs a record")
-    grown(t, rows, lambda n: f"{n} producer{'s'[:n > 1]}")
+    for n, r in rows.items():
+        t.row(f"{n} producer{'s'[:n > 1]}", f"{r['records_s']:,.0f} records/s; all {r['total_us']:.2f}: {cpu_text(r['cpu_us'])}")
     worst = max(rows, key=lambda n: rows[n]["ratio"])
     shown = ", ".join(f"{n}: {r['ratio']:.2f} ×" for n, r in rows.items())
     t.target("cost, beside that of 1 just before", shown, rows[worst]["ratio"], 1.2, unit=" ×")
@@ -141,6 +147,9 @@ def growth_backlog(t, r):
     costs = [fill + drain for _, fill, drain in rows]
     t.target(f"cost up to {before / 1e6:g} million", f"{costs[0]:.2f} µs when emptiest; at most {max(costs):.2f} µs; "
              f"{r['redis_bytes_record']:.0f} bytes of Redis an entry", max(costs) / costs[0], 1.2, unit=" × the emptiest")
+    t.row(f"floor's reading half, {r['records']:,} in batches of {r['best_batch']}", speed_text(r["floor"]))
+    t.target(f"logworker, {r['records']:,}", speed_text(r["pipeline"]), r["ratio"], 1, at_most=False, unit=" × floor")
+    t.target("logworker's memory meanwhile", f"VmHWM {r['peak_kib'] / 1024:.1f} MiB", r["peak_kib"] / 1024, 32, unit=" MiB")
 
 
 def memory(t, r):

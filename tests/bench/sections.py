@@ -6,7 +6,7 @@ import measure
 import pipeline
 from measure import WARM_CALLS, Box, Load, Pipeline, median, medians, memory_kib, note
 
-FLOOR_BATCHES = (64, 100, 128, 256, 512, 1000)
+FLOOR_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000)
 MESSAGE_BYTES = (64, 256, 1024, 4096, 16384)
 PRODUCERS = (1, 2, 4, 8, 16, 32, 64)
 RATES = (1000, 10000, 50000)
@@ -24,7 +24,7 @@ class Full:
     price_rounds = 5
     growth_records, growth_bytes, growth_rounds = 256000, 256 << 20, 3
     producers_records = 512000
-    backlog, backlog_steps = 5000000, 20
+    backlog, backlog_steps, backlog_rounds = 5000000, 20, 3
     memory_records = 1000000
 
 
@@ -37,7 +37,7 @@ class Quick:
     price_rounds = 2
     growth_records, growth_bytes, growth_rounds = 64000, 64 << 20, 1
     producers_records = 256000
-    backlog, backlog_steps = 500000, 20
+    backlog, backlog_steps, backlog_rounds = 500000, 20, 2
     memory_records = 100000
 
 
@@ -93,29 +93,43 @@ def post(scale):
     return {"bare": medians(rows["bare"]), "logd": medians(rows["logd"]), "ratio": median(ratios), "rounds": rows}
 
 
+def floor_batches(message_bytes):
+    """The batch sizes among which the floor's best one is."""
+    return [n for n in FLOOR_BATCHES if 8 << 10 <= n * (message_bytes + 100) <= 1 << 20]
+
+
+def sweep(scale, what, message_bytes, run):
+    """Each batch size of the floor in turn, and that several times: the medians of each, and which one is the fastest."""
+    rows = {batch: [] for batch in floor_batches(message_bytes)}
+    run(max(rows))
+    for r in range(scale.floor_rounds):
+        note(f"{what}: floor, batch sizes, round {r + 1} of {scale.floor_rounds}")
+        for batch in rows:
+            rows[batch].append(run(batch))
+    rows = {batch: medians(r) for batch, r in rows.items()}
+    return rows, max(rows, key=lambda batch: rows[batch]["records_s"])
+
+
+def beside(rounds, what="records_s"):
+    """How many times as much the pipeline reaches as the floor of the same round."""
+    return median([a[what] / b[what] for a, b in zip(rounds["pipeline"], rounds["floor"])])
+
+
 def whole(scale):
     """(c) The whole pipeline beside the floor."""
     rounds = {"floor": [], "pipeline": []}
     with Box() as box:
         p = Pipeline(box)
-        sweep = {batch: [] for batch in FLOOR_BATCHES}
-        p.floor(scale.floor_records, 128)
-        for r in range(scale.floor_rounds):
-            note(f"pipeline: floor, batch sizes, round {r + 1} of {scale.floor_rounds}")
-            for batch in FLOOR_BATCHES:
-                sweep[batch].append(p.floor(scale.floor_records, batch))
-        sweep = {batch: medians(rows) for batch, rows in sweep.items()}
-        best = max(sweep, key=lambda batch: sweep[batch]["records_s"])
+        swept, best = sweep(scale, "pipeline", measure.BYTES, lambda batch: p.floor(scale.floor_records, batch))
         note("pipeline: warm-up")
         p.run(scale.pipeline_records // 10)
         for r in range(scale.pipeline_rounds):
             note(f"pipeline: {scale.pipeline_records} records, round {r + 1} of {scale.pipeline_rounds}")
             rounds["floor"].append(p.floor(scale.pipeline_records, best))
             rounds["pipeline"].append(p.run(scale.pipeline_records))
-    ratios = [a["records_s"] / b["records_s"] for a, b in zip(rounds["pipeline"], rounds["floor"])]
     outside = [(r["total_us"] - r["cpu_us"]["redis-server"]) / r["cpu_us"]["redis-server"] for r in rounds["pipeline"]]
-    return {"records": scale.pipeline_records, "bytes": measure.BYTES, "sweep": sweep, "best_batch": best,
-            "floor": medians(rounds["floor"]), "pipeline": medians(rounds["pipeline"]), "ratio": median(ratios),
+    return {"records": scale.pipeline_records, "bytes": measure.BYTES, "sweep": swept, "best_batch": best,
+            "floor": medians(rounds["floor"]), "pipeline": medians(rounds["pipeline"]), "ratio": beside(rounds),
             "outside_ratio": median(outside), "rounds": rounds}
 
 
@@ -156,24 +170,25 @@ def latency(scale):
     return {rate: medians(r) for rate, r in rows.items()}
 
 
-def grow(scale, what, points, run):
-    """Each point in turn, and that several times, so that a drift of the machine meets all of them."""
-    rows = {point: [] for point in points}
+def growth_bytes(scale):
+    """(e) Message sizes, each beside the floor of that size."""
+    records = {n: min(scale.growth_records, scale.growth_bytes // n) for n in MESSAGE_BYTES}
+    rounds = {n: {"floor": [], "pipeline": []} for n in MESSAGE_BYTES}
+    best = {}
     with Box() as box:
         p = Pipeline(box)
-        note(f"{what}: warm-up")
+        note("message bytes: warm-up")
         p.run(scale.growth_records // 4)
+        for n in MESSAGE_BYTES:
+            few = min(scale.floor_records, records[n] // 4)
+            _, best[n] = sweep(scale, f"message bytes: {n}", n, lambda batch, few=few, n=n: p.floor(few, batch, n))
         for r in range(scale.growth_rounds):
-            for point in points:
-                note(f"{what}: {point}, round {r + 1} of {scale.growth_rounds}")
-                rows[point].append(run(p, point))
-    return {point: medians(r) for point, r in rows.items()}
-
-
-def growth_bytes(scale):
-    """(e) Message sizes."""
-    return grow(scale, "message bytes", MESSAGE_BYTES,
-                lambda p, n: p.run(min(scale.growth_records, scale.growth_bytes // n), message_bytes=n))
+            for n in MESSAGE_BYTES:
+                note(f"message bytes: {n}, round {r + 1} of {scale.growth_rounds}")
+                rounds[n]["floor"].append(p.floor(records[n], best[n], n))
+                rounds[n]["pipeline"].append(p.run(records[n], n))
+    return {n: {"best_batch": best[n], "ratio": beside(r), "rounds": r, "floor": medians(r["floor"]),
+                "pipeline": medians(r["pipeline"])} for n, r in rounds.items()}
 
 
 def growth_producers(scale):
@@ -195,9 +210,9 @@ def growth_producers(scale):
     return {n: {**medians(rows[n]), "ratio": median(ratios.get(n, [1]))} for n in PRODUCERS}
 
 
-def drain(p, records, step):
+def drain_in_steps(p, records, step):
     """A worker empties the stream. CPU microseconds a record of each step, by process, the fullest first."""
-    p.worker = p.box.worker(p.redis)
+    p.fresh_worker()
     line, rows = measure.line_bytes(measure.BYTES), []
     last, before = 0, p.cpu()
     while last < records:
@@ -211,6 +226,31 @@ def drain(p, records, step):
     return rows
 
 
+def fill_and_drain_floor(p, records, batch):
+    measure.settle(p.redis)
+    p.floor_part("fill", records, 1000)
+    return p.floor_part("drain", records, batch)
+
+
+def fill_and_drain(p, records):
+    measure.settle(p.redis)
+    p.stop_worker()
+    p.floor_part("fill", records, 1000, stream="logs-stream")
+    return p.drain(records)
+
+
+def drained(scale, p):
+    """The worker beside the reading half of the floor, with the same entries before them."""
+    rounds = {"floor": [], "pipeline": []}
+    _, best = sweep(scale, "backlog", measure.BYTES, lambda batch: fill_and_drain_floor(p, scale.floor_records, batch))
+    for r in range(scale.backlog_rounds):
+        note(f"backlog: {scale.backlog} filled and drained, round {r + 1} of {scale.backlog_rounds}")
+        rounds["floor"].append(fill_and_drain_floor(p, scale.backlog, best))
+        rounds["pipeline"].append(fill_and_drain(p, scale.backlog))
+    return {"best_batch": best, "ratio": beside(rounds), "rounds": rounds, "floor": medians(rounds["floor"]),
+            "pipeline": medians(rounds["pipeline"]), "peak_kib": max(r["peak_kib"] for r in rounds["pipeline"])}
+
+
 def growth_backlog(scale):
     """(e) A stream is filled without a worker, then drained by one: what each step costs, by how full the stream is."""
     step = scale.backlog // scale.backlog_steps
@@ -221,10 +261,12 @@ def growth_backlog(scale):
             note(f"backlog: filling, {(i + 1) * step} of {scale.backlog}")
             fill.append({"backlog": (i + 0.5) * step, "cpu_us": p.load(step)["cpu_us"]})
         assert p.redis.length() == step * scale.backlog_steps
-        memory = int(re.search(r"used_memory:(\d+)", p.redis("INFO", "memory")).group(1))
+        memory_bytes = int(re.search(r"used_memory:(\d+)", p.redis("INFO", "memory")).group(1))
         note("backlog: draining")
-        drained = drain(p, step * scale.backlog_steps, step)
-    return {"fill": fill, "drain": drained, "redis_bytes_record": memory / (step * scale.backlog_steps)}
+        steps = drain_in_steps(p, step * scale.backlog_steps, step)
+        whole_drain = drained(scale, p)
+    return {"fill": fill, "drain": steps, "redis_bytes_record": memory_bytes / (step * scale.backlog_steps),
+            "records": scale.backlog, **whole_drain}
 
 
 def memory(scale):
