@@ -1,141 +1,156 @@
-/* batch.c: sorts the entries of one read into lines, dead letters and ids. */
+/* batch.c: sorts the entries of one read into lines and dead letters. */
 #include "worker/batch.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/redis/link.h"
+#include "common/redis/reply.h"
 #include "common/redis/resp.h"
 #include "worker/entry.h"
+#include "worker/prints.h"
 
-/* Lua's unpack() takes about 8,000 values. */
-#define DEAD_SPANS_MAX 7000
+#define DEAD_FIELDS_MAX 3500      /* that the commit script copies */
+#define KEPT_BYTES_MAX  (4 << 20) /* of lines, for the next batch */
+#define ENTRY_OVERHEAD  64        /* bytes of an entry in a reply, besides its fields */
 
-/* Moves an entry. PERSIST changes nothing, but it is a first write that needs no memory: after it
- * Redis lets the script go on at its memory limit, when only reading and deleting entries can free
- * any. A script, unlike MULTI, stops at the first error. An entry that is gone was moved before, by
- * the same command on an earlier connection. */
-static const char move_script[] = "redis.call('PERSIST', KEYS[1]) "
-                                  "if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 then "
-                                  "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) return 0 end "
-                                  "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3)) "
-                                  "redis.call('XDEL', KEYS[1], ARGV[2]) "
-                                  "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) "
-                                  "return 1";
+/* ---- One entry ---- */
 
-/* Where a dead letter lies in `dead`. */
-struct place {
-    size_t begin, end;          /* of the command */
-    size_t reason, reason_size; /* in it */
-    struct stream_id id;
-};
-
-static void add_dead(struct stream_batch *b, const struct config *config, struct span id,
-                     const struct redis_reply *fields, const char *reason)
+static void add_dead(struct stream_batch *b, size_t spans, const char *reason)
 {
-    size_t spans = reply_count(fields), kept = spans < DEAD_SPANS_MAX ? spans : DEAD_SPANS_MAX;
-    char text[ENTRY_REASON_MAX + 64];
-    struct place place = {.begin = b->dead.len, .id = b->last};
-    snprintf(text, sizeof(text), kept == spans ? "%s" : "%s (only the first %zu fields are here)",
-             reason, kept / 2);
-    resp_begin(&b->dead, 7 + 4 + kept);
-    resp_words(&b->dead, RESP_WORDS("EVAL", move_script, "2", config->stream, config->dead_key,
-                                    config->group));
-    resp_arg(&b->dead, id.p, id.n);
-    resp_words(&b->dead, RESP_WORDS("reason", text));
-    place.reason_size = strlen(text);
-    place.reason = b->dead.len - place.reason_size - 2; /* before its CR LF */
-    resp_arg_str(&b->dead, "id");
-    resp_arg(&b->dead, id.p, id.n);
-    for (size_t i = 0; i < kept; i++) {
-        struct span s = reply_span(reply_at(fields, i));
-        resp_arg(&b->dead, s.p, s.n);
-    }
-    place.end = b->dead.len;
-    buf_add(&b->places, &place, sizeof(place));
+    char text[ENTRY_REASON_MAX + 64], id[STREAM_ID_TEXT_MAX];
+    bool whole = spans <= 2 * DEAD_FIELDS_MAX;
+    stream_id_format(b->last, id);
+    snprintf(text, sizeof(text), whole ? "%s" : "%s (only the first %d fields are here)", reason,
+             DEAD_FIELDS_MAX);
+    resp_arg_str(&b->dead, id);
+    resp_arg_str(&b->dead, text);
+    buf_printf(&b->told, "entry %s is malformed: %s", id, text);
+    buf_add_char(&b->told, '\0');
     b->dead_count++;
 }
 
-static void add_entry(struct stream_batch *b, const struct config *config, struct span id,
+/* Writes the record's line, and takes it back when it stands in the log. False: errno. */
+static bool add_line(struct stream_batch *b, struct sink *sink, const struct record *r)
+{
+    size_t start = b->lines.len;
+    record_write_line(&b->lines, r);
+    if (b->noting && !b->lines.failed)
+        prints_add(&b->notes, b->last, b->lines.data + start, b->lines.len - start);
+    if (b->class != ENTRY_NEW && !b->lines.failed) {
+        switch (sink_find(sink, b->class, b->lines.data + start, b->lines.len - start)) {
+        case LINE_ERROR:
+            return false;
+        case LINE_FOUND:
+            b->lines.len = start;
+            b->found++;
+            return true;
+        case LINE_UNPLACED:
+            b->unplaced++;
+            break;
+        case LINE_MISSING:
+            break;
+        }
+    }
+    b->lined++;
+    return true;
+}
+
+static bool add_entry(struct stream_batch *b, const struct config *config, struct sink *sink,
                       const struct redis_reply *fields)
 {
     struct span spans[ENTRY_SPANS_MAX];
-    size_t count = reply_count(fields);
+    size_t count = reply_count(fields), weight = ENTRY_OVERHEAD;
     char reason[ENTRY_REASON_MAX];
     struct record r;
-    for (size_t i = 0; i < count && i < ENTRY_SPANS_MAX; i++)
-        spans[i] = reply_span(reply_at(fields, i));
-    if (!entry_read(&r, spans, count, &b->scratch, reason)) {
-        add_dead(b, config, id, fields, reason);
-        return;
+    for (size_t i = 0; i < count; i++) {
+        struct span s = reply_span(reply_at(fields, i));
+        weight += s.n;
+        if (i < ENTRY_SPANS_MAX)
+            spans[i] = s;
     }
-    if (r.level < config->level) {
+    if (weight > b->heaviest)
+        b->heaviest = weight;
+    if (!entry_read(&r, spans, count, &b->scratch, reason))
+        add_dead(b, count, reason);
+    else if (r.level < config->level)
         b->filtered++;
-    } else {
-        record_write_line(&b->lines, &r);
-        b->written++;
-    }
-    resp_arg(&b->ids, id.p, id.n);
-    b->id_count++;
+    else
+        return add_line(b, sink, &r);
+    return true;
+}
+
+/* ---- The batch ---- */
+
+/* A large buffer is given back. */
+static void clear_lines(struct buf *lines)
+{
+    if (lines->cap > KEPT_BYTES_MAX)
+        buf_free(lines);
+    buf_clear(lines);
 }
 
 static void clear(struct stream_batch *b)
 {
-    buf_clear(&b->lines);
-    buf_clear(&b->ids);
+    clear_lines(&b->lines);
     buf_clear(&b->dead);
-    buf_clear(&b->places);
+    buf_clear(&b->told);
+    buf_clear(&b->notes);
     buf_clear(&b->scratch);
-    b->id_count = b->dead_count = b->dead_moved = 0;
-    b->read = b->written = b->filtered = b->skipped = 0;
-    b->fresh = b->replayed = false;
-    b->last = b->last_fresh = (struct stream_id){0, 0};
+    b->dead_count = b->heaviest = 0;
+    b->read = b->lined = b->found = b->unplaced = b->filtered = 0;
+    b->first = b->last = (struct stream_id){0, 0};
 }
 
-bool batch_read(struct stream_batch *b, const struct config *config,
-                const struct redis_reply *entries, struct stream_id committed, const char **why)
+/* What an entry of a reply looks like: its id and its fields. */
+static bool take_id(const struct redis_reply *entry, struct stream_id *id)
+{
+    if (reply_count(entry) != 2 || reply_type(reply_at(entry, 1)) != REPLY_ARRAY)
+        return false;
+    struct span s = reply_span(reply_at(entry, 0));
+    return stream_id_parse(id, s.p, s.n);
+}
+
+static const char *log_error(void)
+{
+    static char text[128];
+    snprintf(text, sizeof(text), "the log cannot be compared with Redis: %s", strerror(errno));
+    return text;
+}
+
+bool batch_read(struct stream_batch *b, const struct config *config, struct sink *sink,
+                const struct redis_reply *entries, const char **why)
 {
     clear(b);
     for (size_t i = 0; i < reply_count(entries); i++) {
         const struct redis_reply *entry = reply_at(entries, i);
-        struct span id;
-        *why = "a reply to XREADGROUP is not what Redis sends";
-        if (reply_count(entry) != 2)
+        struct stream_id id;
+        *why = "a reply with entries is not what Redis sends";
+        if (!take_id(entry, &id) || (i > 0 && !stream_id_after(id, b->last)))
             return false;
-        id = reply_span(reply_at(entry, 0));
-        if (!stream_id_parse(&b->last, id.p, id.n))
-            return false;
-        b->read++;
-        /* A pending entry that somebody deleted has no fields. */
-        if (reply_type(reply_at(entry, 1)) != REPLY_ARRAY || !stream_id_after(b->last, committed)) {
-            resp_arg(&b->ids, id.p, id.n);
-            b->id_count++;
-            b->skipped++;
-            continue;
+        if (i == 0) {
+            b->class = sink_class(sink, id);
+            b->first = id;
+        } else if (sink_class(sink, id) != b->class) {
+            break;
         }
-        b->fresh = true;
-        b->last_fresh = b->last;
-        add_entry(b, config, id, reply_at(entry, 1));
+        b->last = id;
+        b->read++;
+        if (!add_entry(b, config, sink, reply_at(entry, 1))) {
+            *why = log_error();
+            return false;
+        }
     }
     *why = "out of memory";
-    return !b->lines.failed && !b->ids.failed && !b->dead.failed && !b->places.failed &&
+    return !b->lines.failed && !b->dead.failed && !b->told.failed && !b->notes.failed &&
            !b->scratch.failed;
-}
-
-struct dead_letter batch_next_dead(const struct stream_batch *b)
-{
-    struct place p;
-    memcpy(&p, b->places.data + b->dead_moved * sizeof(p), sizeof(p));
-    return (struct dead_letter){.command = {b->dead.data + p.begin, p.end - p.begin},
-                                .reason = {b->dead.data + p.reason, p.reason_size},
-                                .id = p.id};
 }
 
 void batch_free(struct stream_batch *b)
 {
     buf_free(&b->lines);
-    buf_free(&b->ids);
     buf_free(&b->dead);
-    buf_free(&b->places);
+    buf_free(&b->told);
+    buf_free(&b->notes);
     buf_free(&b->scratch);
 }

@@ -1,4 +1,4 @@
-/* commit.c: works a batch off, step by step, each in a turn of the event loop of its own. */
+/* commit.c: works a batch off, step by step. */
 #include "worker/commit.h"
 
 #include <errno.h>
@@ -9,45 +9,41 @@
 
 #include "common/crash.h"
 #include "common/diag.h"
-#include "common/redis/link.h"
 #include "common/redis/resp.h"
 #include "common/timer.h"
 
-#define RETRY_MS       1000
-#define UNANSWERED_MAX 64 /* acknowledgements, two commands a batch */
+#define RETRY_MS 1000
 
 enum commit_state {
     COMMIT_IDLE,    /* no batch is in hand */
     COMMIT_BEGUN,   /* a batch is in hand; the loop goes on with it */
-    COMMIT_MOVING,  /* the reply for one of its dead letters is outstanding */
-    COMMIT_LEAVING, /* the same, but with the reply the batch is dropped */
-    COMMIT_REFUSED, /* Redis refused to move the dead letter; the timer tries it again */
-    COMMIT_DROPPED, /* the batch is given up; the loop says so */
     COMMIT_STUCK,   /* the log cannot be written; the timer tries it again */
-    COMMIT_STALE,   /* the same, but the batch will not be acknowledged */
-    COMMIT_FREED,   /* commit_free() was called; replies only count down */
+    COMMIT_SENT,    /* the lines are written, and the commit is unanswered */
+    COMMIT_REFUSED, /* Redis answered with an error; the timer sends the commit again */
+    COMMIT_LEFT,    /* the batch is given up; the loop says so */
+    COMMIT_FREED,   /* commit_free() was called */
 };
 
 static const char *const state_names[] = {
-    [COMMIT_IDLE] = "idle",       [COMMIT_BEGUN] = "begun",     [COMMIT_MOVING] = "moving",
-    [COMMIT_LEAVING] = "leaving", [COMMIT_REFUSED] = "refused", [COMMIT_DROPPED] = "dropped",
-    [COMMIT_STUCK] = "stuck",     [COMMIT_STALE] = "stale",     [COMMIT_FREED] = "freed",
+    [COMMIT_IDLE] = "idle",   [COMMIT_BEGUN] = "begun",     [COMMIT_STUCK] = "stuck",
+    [COMMIT_SENT] = "sent",   [COMMIT_REFUSED] = "refused", [COMMIT_LEFT] = "left",
+    [COMMIT_FREED] = "freed",
 };
 
 struct committer {
-    const struct config *config; /* borrowed, like sink and stats */
+    const struct config *config; /* borrowed, like the following */
     struct sink *sink;
-    struct worker_stats *stats;
-    struct commit_events events;
-    void *arg;
     struct redis_link *link;
+    struct lease *lease;
+    struct worker_stats *stats;
+    commit_done_cb *done;
+    void *arg;
     enum commit_state state;
     struct stream_batch *batch; /* in hand; NULL in COMMIT_IDLE */
     struct event *turn;         /* goes on with the batch: at once, or as a timer */
     struct event *reopen;       /* runs when the reopening is to be tried again */
-    struct event *replay;       /* runs when an acknowledgement was not confirmed */
-    unsigned unanswered;        /* commands of acknowledgements without a reply */
-    char stuck[128];            /* why the log cannot be written or reopened; "": it can */
+    bool reopen_wanted;         /* as soon as the commit is answered */
+    char stuck[192];            /* why it cannot go on; "": it can */
     struct buf command;
 };
 
@@ -59,109 +55,36 @@ static void set_state(struct committer *c, enum commit_state state)
     if (state != c->state)
         diag_debug("commit: %s -> %s", state_names[c->state], state_names[state]);
     c->state = state;
-    if (state == COMMIT_BEGUN || state == COMMIT_DROPPED)
+    if (state == COMMIT_BEGUN || state == COMMIT_LEFT)
         event_active(c->turn, EV_TIMEOUT, 0);
-    else if (state == COMMIT_REFUSED || state == COMMIT_STUCK || state == COMMIT_STALE)
+    else if (state == COMMIT_REFUSED || state == COMMIT_STUCK)
         timer_set(c->turn, RETRY_MS);
 }
 
-static bool is_stuck(const struct committer *c)
-{
-    return c->state == COMMIT_STUCK || c->state == COMMIT_STALE;
-}
-
-/* Gives a batch up that is not being written. */
-static void leave(struct committer *c)
-{
-    if (c->state == COMMIT_MOVING)
-        set_state(c, COMMIT_LEAVING);
-    else if (c->state == COMMIT_BEGUN || c->state == COMMIT_REFUSED)
-        set_state(c, COMMIT_DROPPED);
-}
-
 /* The completion of a batch. */
-static void finish(struct committer *c, bool written)
+static void finish(struct committer *c, enum commit_result result)
 {
-    const struct stream_batch *b = c->batch;
-    if (written) {
-        c->stats->written += b->written;
-        c->stats->filtered += b->filtered;
-        c->stats->skipped += b->skipped;
-        c->stats->batches++;
-    } else {
-        c->stats->dropped += b->read - b->dead_moved;
-    }
+    if (result != COMMIT_DONE)
+        c->stats->dropped += c->batch->read;
+    if (!event_pending(c->reopen, EV_TIMEOUT, NULL))
+        c->stuck[0] = '\0';
     c->batch = NULL;
     set_state(c, COMMIT_IDLE);
-    c->events.done(written, c->arg);
-}
-
-/* ---- Acknowledging ---- */
-
-/* Not at once: what is refused now would be refused again, and again. */
-static void ask_for_replay(struct committer *c)
-{
-    if (!event_pending(c->replay, EV_TIMEOUT, NULL))
-        timer_set(c->replay, RETRY_MS);
-}
-
-static void on_replay(evutil_socket_t fd, short what, void *arg)
-{
-    struct committer *c = arg;
-    (void)fd, (void)what;
-    c->events.replay(c->arg);
-}
-
-static void on_acknowledged(const struct redis_reply *reply, void *arg)
-{
-    static struct diag_limit limit;
-    struct committer *c = arg;
-    c->unanswered--;
-    if (c->state == COMMIT_FREED)
-        return;
-    if (reply == NULL || reply_type(reply) == REPLY_ERROR)
-        ask_for_replay(c);
-    if (reply != NULL && reply_type(reply) == REPLY_ERROR)
-        diag_warn_limited(&limit, "Redis refused to acknowledge entries: %.*s",
-                          (int)reply_span(reply).n, reply_span(reply).p);
-    c->events.changed(c->arg);
-}
-
-static bool send_ids(struct committer *c, const char *name, const char *group)
-{
-    buf_clear(&c->command);
-    resp_begin(&c->command, (group != NULL ? 3 : 2) + c->batch->id_count);
-    resp_arg_str(&c->command, name);
-    resp_arg_str(&c->command, c->config->stream);
-    if (group != NULL)
-        resp_arg_str(&c->command, group);
-    buf_add(&c->command, c->batch->ids.data, c->batch->ids.len);
-    if (!redis_link_send_buf(c->link, &c->command, on_acknowledged, c))
-        return false;
-    c->unanswered++;
-    return true;
-}
-
-/* XDEL comes first: the next replay finds an entry that is deleted but still pending; nobody finds
- * one that is acknowledged but not deleted. */
-static void acknowledge(struct committer *c)
-{
-    CRASH_POINT();
-    if (c->batch->id_count == 0 || c->state == COMMIT_STALE)
-        return;
-    if (!send_ids(c, "XDEL", NULL) || !send_ids(c, "XACK", c->config->group))
-        ask_for_replay(c);
+    if (c->reopen_wanted)
+        commit_reopen(c);
+    c->done(result, c->arg);
 }
 
 /* ---- The log ---- */
 
+/* Says why, with errno. */
 static void say_stuck(struct committer *c, const char *what)
 {
     static struct diag_limit limit;
     c->stats->write_errors++;
     snprintf(c->stuck, sizeof(c->stuck), "%s", strerror(errno));
     diag_error_limited(&limit,
-                       "cannot %s %s or its state file: %s; entries wait in Redis, and it is tried "
+                       "cannot %s %s: %s; nothing is lost: records wait in Redis, and it is tried "
                        "again every second",
                        what, c->config->output, c->stuck);
 }
@@ -179,8 +102,9 @@ static void say_unstuck(struct committer *c)
 static bool write_batch(struct committer *c)
 {
     const struct stream_batch *b = c->batch;
-    if (b->fresh &&
-        (!sink_settle(c->sink, b->replayed) || !sink_commit(c->sink, &b->lines, b->last_fresh))) {
+    const struct sink_batch lines = {
+        .lines = &b->lines, .class = b->class, .first = b->first, .last = b->last};
+    if (b->lines.len > 0 && !sink_write(c->sink, &lines)) {
         say_stuck(c, "write");
         return false;
     }
@@ -190,13 +114,16 @@ static bool write_batch(struct committer *c)
 
 void commit_reopen(struct committer *c)
 {
+    c->reopen_wanted = c->state == COMMIT_SENT || c->state == COMMIT_REFUSED;
+    if (c->reopen_wanted)
+        return;
     if (!sink_reopen(c->sink)) {
         say_stuck(c, "reopen");
         timer_set(c->reopen, RETRY_MS);
         return;
     }
     event_del(c->reopen);
-    if (is_stuck(c))
+    if (c->state == COMMIT_STUCK)
         event_active(c->turn, EV_TIMEOUT, 0); /* the new file may lie where there is room */
     else
         say_unstuck(c);
@@ -208,127 +135,129 @@ static void on_reopen(evutil_socket_t fd, short what, void *arg)
     commit_reopen(arg);
 }
 
-/* ---- The batch ---- */
+/* ---- The commit ---- */
 
-static void on_moved(const struct redis_reply *reply, void *arg);
+static void tell_dead(const struct stream_batch *b, const char *dead_key)
+{
+    static struct diag_limit limit;
+    for (const char *text = b->told.data, *end = text + b->told.len; text < end;
+         text += strlen(text) + 1)
+        diag_warn_limited(&limit, "%s; it was moved to %s", text, dead_key);
+}
 
-/* Goes on with the batch until it is done, or has to wait. */
-static void step(struct committer *c)
+static void tell_unplaced(const struct committer *c)
+{
+    static struct diag_limit limit;
+    if (c->batch->unplaced > 0)
+        diag_warn_limited(&limit,
+                          "%llu entries that Redis held again are not among the lines of %s that "
+                          "could be looked at (--look-back): they are written, and may stand twice",
+                          (unsigned long long)c->batch->unplaced, c->config->output);
+}
+
+static void confirm(struct committer *c)
 {
     const struct stream_batch *b = c->batch;
-    if (b->dead_moved < b->dead_count) {
-        struct span command = batch_next_dead(b).command;
-        bool sent = redis_link_send(c->link, command.p, command.n, on_moved, c);
-        set_state(c, sent ? COMMIT_MOVING : COMMIT_DROPPED);
-    } else if (write_batch(c)) {
-        acknowledge(c);
-        finish(c, true);
+    sink_confirm(c->sink);
+    tell_dead(b, c->config->dead_key);
+    tell_unplaced(c);
+    c->stats->written += b->lined;
+    c->stats->found += b->found;
+    c->stats->filtered += b->filtered;
+    c->stats->dead += b->dead_count;
+    c->stats->unplaced += b->unplaced;
+    c->stats->batches++;
+    finish(c, COMMIT_DONE);
+}
+
+static void say_refused(struct committer *c, struct span error)
+{
+    static struct diag_limit limit;
+    snprintf(c->stuck, sizeof(c->stuck), "Redis refuses the commit: %.*s",
+             error.n < 128 ? (int)error.n : 128, error.p);
+    diag_error_limited(&limit,
+                       "Redis refused to commit a batch: %.*s; it is tried again every "
+                       "second",
+                       (int)error.n, error.p);
+}
+
+static void on_committed(const struct redis_reply *reply, void *arg)
+{
+    struct committer *c = arg;
+    if (c->state == COMMIT_FREED)
+        return;
+    if (reply == NULL) {
+        finish(c, COMMIT_UNKNOWN);
+    } else if (reply_is_error(reply, "NOSCRIPT")) {
+        finish(c, COMMIT_NO_BATCH);
+    } else if (reply_type(reply) == REPLY_ERROR) {
+        say_refused(c, reply_span(reply));
+        set_state(c, COMMIT_REFUSED);
+    } else if (account_take(lease_account(c->lease), reply, 0)) {
+        confirm(c);
     } else {
-        set_state(c, c->state == COMMIT_STALE ? COMMIT_STALE : COMMIT_STUCK);
+        bool lease = span_is(reply_span(reply), "lease");
+        finish(c, lease ? COMMIT_NO_LEASE : COMMIT_NO_BATCH);
     }
+}
+
+/* False: not sent. */
+static bool send_commit(struct committer *c)
+{
+    const struct stream_batch *b = c->batch;
+    struct stream_id after = stream_id_next(b->last);
+    char first[STREAM_ID_TEXT_MAX], next[STREAM_ID_TEXT_MAX] = "";
+    CRASH_POINT();
+    stream_id_format(b->first, first);
+    if (!stream_id_equal(after, b->last))
+        stream_id_format(after, next);
+    lease_begin_commit(c->lease, 6 + 2 * b->dead_count, &c->command);
+    resp_words(&c->command, RESP_WORDS(first, next));
+    resp_arg(&c->command, b->notes.data, b->notes.len);
+    resp_arg_int(&c->command, lease_account(c->lease)->removed);
+    resp_arg_int(&c->command, (int64_t)(b->lined + b->found));
+    resp_arg_int(&c->command, (int64_t)b->filtered);
+    buf_add(&c->command, b->dead.data, b->dead.len);
+    return redis_link_send_buf(c->link, &c->command, on_committed, c);
 }
 
 static void on_turn(evutil_socket_t fd, short what, void *arg)
 {
     struct committer *c = arg;
     (void)fd, (void)what;
-    if (c->state == COMMIT_DROPPED)
-        finish(c, false);
-    else
-        step(c);
-}
-
-static void count_moved(struct committer *c)
-{
-    static struct diag_limit limit;
-    struct dead_letter letter = batch_next_dead(c->batch);
-    char id[STREAM_ID_TEXT_MAX];
-    stream_id_format(letter.id, id);
-    diag_warn_limited(&limit, "entry %s is malformed, and was moved to %s: %.*s", id,
-                      c->config->dead_key, (int)letter.reason.n, letter.reason.p);
-    c->stats->dead++;
-    c->batch->dead_moved++;
-}
-
-static void on_moved(const struct redis_reply *reply, void *arg)
-{
-    static struct diag_limit limit;
-    struct committer *c = arg;
-    bool refused = reply != NULL && reply_type(reply) == REPLY_ERROR;
-    if (c->state == COMMIT_FREED)
-        return;
-    if (reply != NULL && !refused)
-        count_moved(c);
-    if (reply == NULL || c->state == COMMIT_LEAVING) {
-        finish(c, false);
-    } else if (refused) {
-        diag_error_limited(
-            &limit, "cannot move a malformed entry to %s: %.*s; it is tried again every second",
-            c->config->dead_key, (int)reply_span(reply).n, reply_span(reply).p);
-        set_state(c, COMMIT_REFUSED);
+    if (c->state == COMMIT_LEFT) {
+        finish(c, COMMIT_UNKNOWN);
+    } else if (c->state != COMMIT_REFUSED && !write_batch(c)) {
+        set_state(c, COMMIT_STUCK);
     } else {
-        step(c);
+        set_state(c, COMMIT_SENT);
+        if (!send_commit(c))
+            set_state(c, COMMIT_LEFT);
     }
-}
-
-/* ---- The link ---- */
-
-static void on_ready(void *arg)
-{
-    struct committer *c = arg;
-    c->events.changed(c->arg);
-}
-
-static void on_down(const char *why, void *arg)
-{
-    (void)why; /* the reading link says it */
-    on_ready(arg);
 }
 
 /* ---- Life ---- */
 
 struct committer *commit_new(struct event_base *base, const struct config *config,
-                             struct sink *sink, struct worker_stats *stats,
-                             const struct commit_events *events, void *arg)
+                             struct sink *sink, struct redis_link *link, struct lease *lease,
+                             struct worker_stats *stats, commit_done_cb *done, void *arg)
 {
-    const struct redis_link_config link = {.name = "committer",
-                                           .url = &config->redis,
-                                           .connect_timeout_ms = config->redis_timeout_ms,
-                                           .reply_timeout_ms = config->redis_timeout_ms,
-                                           .backoff_min_ms = REDIS_BACKOFF_MIN_MS,
-                                           .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
-    const struct redis_link_events link_events = {.ready = on_ready, .down = on_down};
     struct committer *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
     c->config = config;
     c->sink = sink;
+    c->link = link;
+    c->lease = lease;
     c->stats = stats;
-    c->events = *events;
+    c->done = done;
     c->arg = arg;
     c->turn = event_new(base, -1, 0, on_turn, c);
     c->reopen = event_new(base, -1, 0, on_reopen, c);
-    c->replay = event_new(base, -1, 0, on_replay, c);
-    c->link = redis_link_new(base, &link, &link_events, c);
-    if (c->turn != NULL && c->reopen != NULL && c->replay != NULL && c->link != NULL)
+    if (c->turn != NULL && c->reopen != NULL)
         return c;
     commit_free(c);
     return NULL;
-}
-
-bool commit_ready(const struct committer *c)
-{
-    return redis_link_ready(c->link) && c->unanswered < UNANSWERED_MAX;
-}
-
-bool commit_unanswered(const struct committer *c)
-{
-    return c->unanswered > 0;
-}
-
-const char *commit_stuck(const struct committer *c)
-{
-    return c->stuck[0] != '\0' ? c->stuck : NULL;
 }
 
 void commit_begin(struct committer *c, struct stream_batch *batch)
@@ -337,22 +266,20 @@ void commit_begin(struct committer *c, struct stream_batch *batch)
     set_state(c, COMMIT_BEGUN);
 }
 
-void commit_stale(struct committer *c)
+void commit_leave(struct committer *c)
 {
-    if (c->state == COMMIT_STUCK)
-        set_state(c, COMMIT_STALE);
-    else
-        leave(c);
+    if (c->state == COMMIT_BEGUN || c->state == COMMIT_STUCK || c->state == COMMIT_REFUSED)
+        set_state(c, COMMIT_LEFT);
 }
 
-void commit_stop(struct committer *c)
+bool commit_idle(const struct committer *c)
 {
-    leave(c);
+    return c->state == COMMIT_IDLE;
 }
 
-struct redis_link *commit_link(struct committer *c)
+const char *commit_stuck(const struct committer *c)
 {
-    return c->link;
+    return c->stuck[0] != '\0' ? c->stuck : NULL;
 }
 
 static void free_event(struct event *event)
@@ -365,11 +292,8 @@ void commit_free(struct committer *c)
 {
     if (c == NULL)
         return;
-    set_state(c, COMMIT_FREED);
-    redis_link_free(c->link);
     free_event(c->turn);
     free_event(c->reopen);
-    free_event(c->replay);
     buf_free(&c->command);
     free(c);
 }

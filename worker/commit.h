@@ -1,6 +1,5 @@
-/* commit.h: takes one batch at a time through the commit of doc/protocol.md, section 5: dead
- * letters, log, state, acknowledgement. For the consumer. It owns the connection for everything but
- * reading.
+/* commit.h: takes one batch at a time through the steps of doc/protocol.md, section 5.3: slot,
+ * lines, commit. For the consumer.
  *
  * A batch that was begun has exactly one completion, `done`. All events run from the event loop,
  * never from inside a call of this header. Every event may call every function but commit_free().
@@ -12,6 +11,7 @@
 
 #include "worker/batch.h"
 #include "worker/config.h"
+#include "worker/lease.h"
 #include "worker/sink.h"
 #include "worker/stats.h"
 
@@ -19,48 +19,39 @@ struct event_base;
 struct redis_link;
 struct committer;
 
-struct commit_events {
-    /* The batch in hand is given back: it stands in the log, or, when not `written`, it was dropped
-     * and must be read again. Another one may begin. */
-    void (*done)(bool written, void *arg);
-    /* commit_ready() or commit_unanswered() may have changed. */
-    void (*changed)(void *arg);
-    /* An acknowledgement was not confirmed: pending entries should be read again. */
-    void (*replay)(void *arg);
+enum commit_result {
+    COMMIT_DONE,     /* the batch is in the log, and out of the stream */
+    COMMIT_UNKNOWN,  /* the connection broke, or the batch was given up: open the stream again */
+    COMMIT_NO_LEASE, /* refused: the stream is another worker's */
+    COMMIT_NO_BATCH, /* refused: the stream does not begin with the batch */
 };
 
-/* Copies the events; all pointers are borrowed for the committer's life. NULL: out of memory. */
+/* The batch in hand is given back; another one may begin. */
+typedef void commit_done_cb(enum commit_result result, void *arg);
+
+/* All pointers are borrowed for the committer's life. NULL: out of memory. */
 struct committer *commit_new(struct event_base *base, const struct config *config,
-                             struct sink *sink, struct worker_stats *stats,
-                             const struct commit_events *events, void *arg);
-
-/* Whether another batch should be read: the link is up, and few acknowledgements are unanswered. */
-bool commit_ready(const struct committer *c);
-
-/* Whether acknowledgements are unanswered, and may still be answered. */
-bool commit_unanswered(const struct committer *c);
-
-/* Why the log cannot be written, since the last attempt; borrowed. NULL: it can. */
-const char *commit_stuck(const struct committer *c);
+                             struct sink *sink, struct redis_link *link, struct lease *lease,
+                             struct worker_stats *stats, commit_done_cb *done, void *arg);
 
 /* Begins with a batch, which is borrowed until `done`. Only while none is in hand. */
 void commit_begin(struct committer *c, struct stream_batch *batch);
 
-/* The connection that delivered the batch in hand is gone: Redis will deliver it again. It is
- * dropped, if writing has not begun; else it is written, but not acknowledged, since who answers
- * next may be another server. */
-void commit_stale(struct committer *c);
+/* Gives a batch up that was not sent to Redis: its entries will be read again. One that was sent is
+ * waited for. */
+void commit_leave(struct committer *c);
 
-/* Turns to the file that has the log's path now; tries again every second until it works. */
+bool commit_idle(const struct committer *c);
+
+/* Why the log cannot be written, or the batch cannot be committed, since the last attempt;
+ * borrowed. NULL: it can. */
+const char *commit_stuck(const struct committer *c);
+
+/* Turns to the file that has the log's path now, when no commit is unanswered; tries again every
+ * second until it works. */
 void commit_reopen(struct committer *c);
 
-/* The end is near: the batch in hand is dropped, if writing has not begun. */
-void commit_stop(struct committer *c);
-
-/* For status commands; borrowed. */
-struct redis_link *commit_link(struct committer *c);
-
-/* No event runs any more, and a batch in hand has no completion. NULL is ignored. */
+/* After the link was freed. A batch in hand has no completion. NULL is ignored. */
 void commit_free(struct committer *c);
 
 #endif

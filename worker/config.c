@@ -20,20 +20,25 @@ static const char *check_output(const char *value)
 static const struct option_spec specs[] = {
     {DAEMON_REDIS(struct config)},
     {DAEMON_STREAM(struct config)},
-    {ROW("group", OPTION_STRING, group), .default_text = "logworkers", .metavar = "NAME",
-     .check = option_check_name, .help = "the consumer group; it is made if it is missing"},
-    {ROW("consumer", OPTION_STRING, consumer), .default_text = "logworker", .metavar = "NAME",
-     .check = option_check_name, .help = "the name in the group; one name belongs to one log file"},
     {ROW("output", OPTION_STRING, output), .letter = 'o', .default_text = "app.log",
      .metavar = "FILE", .check = check_output,
-     .help = "the log file; beside it FILE.state keeps what is committed"},
+     .help = "the log file; beside it FILE.state says where the batch in hand begins"},
     {ROW("level", OPTION_LEVEL, level), .letter = 'l', .default_text = "warn", .metavar = "LEVEL",
      .help = "write this level and above: " LEVEL_NAMES},
-    {ROW("batch", OPTION_NUMBER, batch), .default_text = "128", .min = 1, .max = BATCH_MAX,
+    {ROW("batch", OPTION_NUMBER, batch), .default_text = "1000", .min = 1, .max = BATCH_MAX,
      .metavar = "N", .help = "read and commit at most so many entries at a time"},
+    {ROW("batch-bytes", OPTION_BYTES, batch_bytes), .default_text = "1m", .min = 4096,
+     .max = 1 << 28, .metavar = "BYTES",
+     .help = "read and commit at most about so much at a time, but at least one entry"},
+    {ROW("lease", OPTION_MS, lease_ms), .default_text = "10s", .min = 100, .max = DAY_MS,
+     .metavar = "TIME",
+     .help = "another worker may take the stream when nothing was heard of its owner for so long"},
+    {ROW("look-back", OPTION_BYTES, look_back), .default_text = "64m", .min = 1 << 20,
+     .max = 1LL << 40, .metavar = "BYTES",
+     .help = "compare at most so much of the log with what Redis still holds"},
     {ROW("fsync", OPTION_SECONDS, fsync_s), .default_text = "never", .min = 1, .max = 86400,
      .choices = OPTION_CHOICES({"never", FSYNC_NEVER}, {"batch", FSYNC_BATCH}), .metavar = "WHEN",
-     .help = "never, batch (before each acknowledgement), or every so many seconds;\n"
+     .help = "never, batch (before each commit), or every so many seconds;\n"
              "only a power cut or a crash of the system makes a difference"},
     {DAEMON_LISTEN(struct config, OPTION_STRING, "answer /metrics, /healthz and /readyz there")},
     {DAEMON_REDIS_TIMEOUT(struct config)},
@@ -59,8 +64,9 @@ void config_parse(struct config *c, int argc, char **argv)
     if (!redis_url_parse(&c->redis, c->redis_text, err, sizeof(err)))
         diag_die(EXIT_USAGE, "--redis (or LOGWORKER_REDIS): %s", err);
     c->dead_key = key_new(c->stream, KEY_DEAD);
-    c->lineage_key = key_new(c->stream, KEY_LINEAGE);
-    if (c->dead_key == NULL || c->lineage_key == NULL)
+    c->owner_key = key_new(c->stream, KEY_OWNER);
+    c->account_key = key_new(c->stream, KEY_ACCOUNT);
+    if (c->dead_key == NULL || c->owner_key == NULL || c->account_key == NULL)
         diag_die(EXIT_ENVIRONMENT, "out of memory");
 }
 
@@ -68,5 +74,6 @@ void config_free(struct config *c)
 {
     redis_url_free(&c->redis);
     free(c->dead_key);
-    free(c->lineage_key);
+    free(c->owner_key);
+    free(c->account_key);
 }

@@ -12,19 +12,21 @@
 
 /* What --fsync may be besides a number of seconds. */
 enum fsync_policy {
-    FSYNC_BATCH = -1, /* before each acknowledgement */
+    FSYNC_BATCH = -1, /* before each commit */
     FSYNC_NEVER = 0,
 };
 
 struct config {
     const char *redis_text; /* --redis as it was given */
     struct redis_url redis;
-    const char *stream, *group, *consumer, *output;
-    char *dead_key, *lineage_key; /* owned; derived from stream */
-    const char *listen;           /* of the status port; NULL: none */
-    enum level level;             /* the lowest that is written */
-    int64_t batch;                /* entries a read */
-    int64_t fsync_s;              /* seconds between two, or enum fsync_policy */
+    const char *stream, *output;
+    char *dead_key, *owner_key, *account_key; /* owned; derived from stream */
+    const char *listen;                       /* of the status port; NULL: none */
+    enum level level;                         /* the lowest that is written */
+    int64_t batch, batch_bytes;               /* limits of a read: entries, and their bytes */
+    int64_t look_back;                        /* bytes of the log that are compared */
+    int64_t lease_ms;
+    int64_t fsync_s; /* seconds between two, or enum fsync_policy */
     int64_t redis_timeout_ms, shutdown_timeout_ms;
     enum diag_level log_level; /* in force */
 };

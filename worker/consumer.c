@@ -1,4 +1,4 @@
-/* consumer.c: reads batches ahead, and keeps them in order across connections. */
+/* consumer.c: opens the stream, and reads batches ahead. */
 #include "worker/consumer.h"
 
 #include <event2/event.h>
@@ -8,31 +8,29 @@
 
 #include "common/diag.h"
 #include "common/redis/link.h"
-#include "common/redis/resp.h"
+#include "common/redis/settings.h"
 #include "common/timer.h"
-#include "worker/fence.h"
-#include "worker/setup.h"
-#include "worker/state.h"
+#include "worker/groups.h"
+#include "worker/reader.h"
+#include "worker/weight.h"
 
-#define BLOCK_MS     2000
-#define AHEAD        2 /* reads under way, and batches read but not committed, together */
-#define PAUSE_MIN_MS 100
-#define PAUSE_MAX_MS 5000
+#define AHEAD          2 /* a batch with the committer, and a read or a batch behind it */
+#define STANDBY_MAX_MS 1000
+#define PAUSE_MIN_MS   100
+#define PAUSE_MAX_MS   5000
 
 enum phase {
-    PHASE_DOWN,    /* no connection */
-    PHASE_SETUP,   /* earlier connections are closed, then the set-up script runs */
-    PHASE_ADOPT,   /* set up; but first a batch of an earlier connection is finished */
-    PHASE_PENDING, /* entries are read that were delivered before, but not acknowledged */
-    PHASE_NEW,     /* new entries are read */
-    PHASE_PAUSE,   /* Redis refused something; the timer begins with the set-up again */
+    PHASE_DOWN,    /* waits for both connections, for reads and commits of before to end */
+    PHASE_OPENING, /* the opening is unanswered */
+    PHASE_STANDBY, /* another worker owns the stream; the timer tries to open it again */
+    PHASE_READING, /* the stream is this worker's */
+    PHASE_PAUSE,   /* something was refused; the timer tries to open the stream again */
     PHASE_STOPPED, /* nothing is read any more */
 };
 
 static const char *const phase_names[] = {
-    [PHASE_DOWN] = "down",       [PHASE_SETUP] = "setup", [PHASE_ADOPT] = "adopt",
-    [PHASE_PENDING] = "pending", [PHASE_NEW] = "new",     [PHASE_PAUSE] = "pause",
-    [PHASE_STOPPED] = "stopped",
+    [PHASE_DOWN] = "down",       [PHASE_OPENING] = "opening", [PHASE_STANDBY] = "standby",
+    [PHASE_READING] = "reading", [PHASE_PAUSE] = "pause",     [PHASE_STOPPED] = "stopped",
 };
 
 struct consumer {
@@ -41,23 +39,23 @@ struct consumer {
     struct worker_stats *stats;
     void (*finished)(void *arg);
     void *arg;
-    struct redis_link *reader; /* NULL once stopped */
+    struct reader *reader;       /* NULL once stopped */
+    struct redis_link *commands; /* all but reading */
+    struct lease *lease;
     struct committer *committer;
+    struct groups groups;
     enum phase phase;
-    struct fence fence;
-    struct event *pause;
-    int64_t pause_ms;   /* the next pause */
-    bool announced;     /* the ready line was printed */
-    bool replay_wanted; /* read the pending entries again as soon as no read is under way */
-    char lineage[STATE_TOKEN_LEN + 1]; /* of what the connection delivers */
-    struct stream_id seen;   /* last entry that was committed, or read on this connection; up to it
-                                entries are skipped */
-    struct stream_id cursor; /* of the pending entries read so far */
-    unsigned reads;          /* under way */
+    struct event *timer; /* of PHASE_STANDBY and PHASE_PAUSE */
+    int64_t pause_ms;    /* the next pause */
+    bool announced;      /* the ready line was printed */
+    bool giving_back;    /* the lease, at the end */
+    struct weight weight;
+    struct stream_id cursor;            /* the last entry that was read */
+    bool in_hand_due;                   /* the read under way is to bring the batch in hand */
     struct stream_batch batches[AHEAD]; /* ring */
     unsigned first, count;              /* batches in use */
     bool begun;                         /* the committer has the first one */
-    struct buf command, read_new;
+    char problem[256];                  /* of PHASE_PAUSE and PHASE_STANDBY */
 };
 
 static void pump(struct consumer *c);
@@ -67,210 +65,12 @@ static void pump(struct consumer *c);
 /* The one place where the phase changes. */
 static void set_phase(struct consumer *c, enum phase phase)
 {
-    diag_debug("consumer: %s -> %s", phase_names[c->phase], phase_names[phase]);
-    if (c->phase == PHASE_PAUSE)
-        event_del(c->pause);
+    if (phase != c->phase)
+        diag_debug("consumer: %s -> %s", phase_names[c->phase], phase_names[phase]);
+    if (c->phase == PHASE_PAUSE || c->phase == PHASE_STANDBY)
+        event_del(c->timer);
     c->phase = phase;
 }
-
-/* Begins with the set-up again after a while that grows as long as nothing can be read. */
-static void pause_reading(struct consumer *c)
-{
-    if (c->phase == PHASE_PAUSE)
-        return;
-    set_phase(c, PHASE_PAUSE);
-    timer_set(c->pause, c->pause_ms);
-    c->pause_ms = c->pause_ms * 2 < PAUSE_MAX_MS ? c->pause_ms * 2 : PAUSE_MAX_MS;
-}
-
-static void refused(struct consumer *c, const char *what, const struct redis_reply *reply)
-{
-    static struct diag_limit limit;
-    /* The group is gone with the data. The set-up makes it again, and tells if the data are. */
-    if (!reply_is_error(reply, "NOGROUP"))
-        diag_error_limited(&limit, "Redis refused %s: %.*s; it is tried again", what,
-                           (int)reply_span(reply).n, reply_span(reply).p);
-    pause_reading(c);
-}
-
-/* ---- Reading ---- */
-
-static void begin_read(struct buf *out, const struct config *config, bool block)
-{
-    resp_begin(out, block ? 11 : 9);
-    resp_words(out, RESP_WORDS("XREADGROUP", "GROUP", config->group, config->consumer, "COUNT"));
-    resp_arg_int(out, config->batch);
-    if (block) {
-        resp_arg_str(out, "BLOCK");
-        resp_arg_int(out, BLOCK_MS);
-    }
-    resp_words(out, RESP_WORDS("STREAMS", config->stream));
-}
-
-/* A reply to XREADGROUP is nil, or an array of one stream: its key and its entries. NULL: no
- * entries. */
-static const struct redis_reply *entries_of(const struct redis_reply *reply)
-{
-    const struct redis_reply *stream = reply_count(reply) == 1 ? reply_at(reply, 0) : NULL;
-    if (stream == NULL || reply_count(stream) != 2 || reply_count(reply_at(stream, 1)) == 0)
-        return NULL;
-    return reply_at(stream, 1);
-}
-
-/* Keeps the entries as a batch. */
-static void take(struct consumer *c, const struct redis_reply *entries, bool replayed)
-{
-    struct stream_batch *b = &c->batches[(c->first + c->count) % AHEAD];
-    const char *why;
-    if (!batch_read(b, c->config, entries, c->seen, &why)) {
-        diag_error("%s; the connection is made again", why);
-        redis_link_reset(c->reader, why);
-        return;
-    }
-    b->replayed = replayed;
-    c->stats->read += b->read;
-    c->cursor = b->last;
-    if (stream_id_after(b->last, c->seen))
-        c->seen = b->last;
-    c->count++;
-}
-
-static void on_read(struct consumer *c, const struct redis_reply *reply, bool replayed)
-{
-    const struct redis_reply *entries;
-    c->reads--;
-    if (reply == NULL || (c->phase != PHASE_PENDING && c->phase != PHASE_NEW) ||
-        !redis_link_ready(c->reader))
-        return;
-    if (reply_type(reply) == REPLY_ERROR) {
-        refused(c, "XREADGROUP", reply);
-        return;
-    }
-    c->pause_ms = PAUSE_MIN_MS;
-    entries = entries_of(reply);
-    if (entries != NULL)
-        take(c, entries, replayed);
-    else if (replayed)
-        set_phase(c, PHASE_NEW);
-    pump(c);
-}
-
-static void on_pending(const struct redis_reply *reply, void *arg)
-{
-    on_read(arg, reply, true);
-}
-
-static void on_new(const struct redis_reply *reply, void *arg)
-{
-    on_read(arg, reply, false);
-}
-
-static void start_replay(struct consumer *c)
-{
-    c->cursor = (struct stream_id){0, 0};
-    c->replay_wanted = false;
-    set_phase(c, PHASE_PENDING);
-}
-
-/* One read at a time, since each begins where the one before ended. */
-static bool read_pending(struct consumer *c)
-{
-    char id[STREAM_ID_TEXT_MAX];
-    size_t n = stream_id_format(c->cursor, id);
-    if (c->reads > 0)
-        return false;
-    buf_clear(&c->command);
-    begin_read(&c->command, c->config, false);
-    resp_arg(&c->command, id, n);
-    return redis_link_send_buf(c->reader, &c->command, on_pending, c);
-}
-
-static void read_on(struct consumer *c)
-{
-    while (c->reads + c->count < AHEAD && commit_ready(c->committer)) {
-        if (c->phase == PHASE_NEW && c->replay_wanted) {
-            if (c->reads > 0)
-                return;
-            start_replay(c);
-        }
-        if (c->phase == PHASE_PENDING ? !read_pending(c)
-                                      : !redis_link_send_buf(c->reader, &c->read_new, on_new, c))
-            return;
-        c->reads++;
-    }
-}
-
-/* ---- Setting up ---- */
-
-static void announce(struct consumer *c)
-{
-    const struct config *config = c->config;
-    if (c->announced)
-        return;
-    c->announced = true;
-    printf("logworker: consuming %s as %s/%s from %s, writing %s (level %s and above)\n",
-           config->stream, config->group, config->consumer, config->redis.shown, config->output,
-           level_name(config->level));
-    fflush(stdout);
-}
-
-/* From here on entries belong to this lineage. */
-static void adopt(struct consumer *c)
-{
-    bool known = sink_lineage(c->sink)[0] != '\0';
-    if (!sink_adopt(c->sink, c->lineage) && known)
-        diag_warn("Redis has lost its data, or is another server: %s goes on at its end, and all "
-                  "entries of %s are new",
-                  c->config->output, c->config->stream);
-    c->seen = sink_id(c->sink);
-    start_replay(c);
-    announce(c);
-}
-
-static void on_setup(const struct redis_reply *reply, void *arg)
-{
-    struct consumer *c = arg;
-    struct span lineage;
-    if (reply == NULL || c->phase != PHASE_SETUP)
-        return;
-    if (reply_type(reply) == REPLY_ERROR) {
-        refused(c, "to set the group up", reply);
-        return;
-    }
-    lineage = reply_span(reply);
-    if (!state_token_valid(lineage.p, lineage.n)) {
-        diag_error("the key %s holds something else than 32 hexadecimal digits; delete it, or "
-                   "choose another --stream",
-                   c->config->lineage_key);
-        pause_reading(c);
-        return;
-    }
-    memcpy(c->lineage, lineage.p, STATE_TOKEN_LEN);
-    set_phase(c, PHASE_ADOPT);
-    pump(c);
-}
-
-static void on_fenced(bool ok, void *arg)
-{
-    struct consumer *c = arg;
-    if (c->phase == PHASE_SETUP && (!ok || !setup_send(c->reader, c->config, on_setup, c)))
-        redis_link_reset(c->reader, "out of memory");
-}
-
-static void set_up(struct consumer *c)
-{
-    set_phase(c, PHASE_SETUP);
-    if (!fence_send(&c->fence, c->reader, c->config, on_fenced, c))
-        redis_link_reset(c->reader, "out of memory");
-}
-
-static void on_pause_over(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    set_up(arg);
-}
-
-/* ---- The connection ---- */
 
 /* Batches that are not in the committer's hands will be read again. */
 static void drop_read_ahead(struct consumer *c)
@@ -279,13 +79,216 @@ static void drop_read_ahead(struct consumer *c)
         c->stats->dropped += c->batches[(c->first + --c->count) % AHEAD].read;
 }
 
+/* What was read counts no more. The stream is opened again when the reads under way have ended, and
+ * the committer has let go of its batch. */
+static void end_reading(struct consumer *c, bool lease_replaced)
+{
+    if (c->phase == PHASE_STOPPED)
+        return;
+    set_phase(c, PHASE_DOWN);
+    lease_close(c->lease, lease_replaced);
+    drop_read_ahead(c);
+    commit_leave(c->committer);
+    if (reader_busy(c->reader)) /* it may block for long */
+        reader_renew(c->reader);
+}
+
+/* Tries again after a while that grows as long as nothing can be read. */
+static void pause_reading(struct consumer *c, const char *why)
+{
+    end_reading(c, false);
+    if (c->phase == PHASE_STOPPED)
+        return;
+    snprintf(c->problem, sizeof(c->problem), "%s", why);
+    set_phase(c, PHASE_PAUSE);
+    timer_set(c->timer, c->pause_ms);
+    c->pause_ms = c->pause_ms * 2 < PAUSE_MAX_MS ? c->pause_ms * 2 : PAUSE_MAX_MS;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    set_phase(arg, PHASE_DOWN);
+    pump(arg);
+}
+
+/* ---- Reading ---- */
+
+/* Keeps the entries as a batch. */
+static void take(struct consumer *c, const struct redis_reply *entries)
+{
+    struct stream_batch *b = &c->batches[(c->first + c->count) % AHEAD];
+    const char *why;
+    b->noting = lease_noting(c->lease);
+    if (!batch_read(b, c->config, c->sink, entries, &why)) {
+        static struct diag_limit limit;
+        diag_error_limited(&limit, "a batch cannot be taken: %s; it is read again", why);
+        weight_fail(&c->weight);
+        pause_reading(c, why);
+        return;
+    }
+    c->stats->read += b->read;
+    c->cursor = b->last;
+    weight_learn(&c->weight, b->read, b->heaviest);
+    c->pause_ms = PAUSE_MIN_MS;
+    c->count++;
+}
+
+static void on_entries(const struct redis_reply *entries, void *arg)
+{
+    struct consumer *c = arg;
+    c->in_hand_due = false;
+    if (c->phase == PHASE_READING)
+        take(c, entries);
+    pump(c);
+}
+
+/* The batch in hand, which the opening has seen, may have been committed by another worker. */
+static void on_none(void *arg)
+{
+    struct consumer *c = arg;
+    if (c->phase == PHASE_READING && c->in_hand_due)
+        end_reading(c, false);
+    pump(c);
+}
+
+static void on_refused(const char *why, void *arg)
+{
+    static struct diag_limit limit;
+    struct consumer *c = arg;
+    if (c->phase == PHASE_READING) {
+        diag_error_limited(&limit, "Redis refused to read %s: %s; it is tried again",
+                           c->config->stream, why);
+        pause_reading(c, "Redis refuses to deliver entries");
+    }
+    pump(c);
+}
+
+/* A heavy batch is committed before the next one is read, so that memory holds one of them. */
+static unsigned batches_wanted(const struct consumer *c)
+{
+    return c->count > 0 && (int64_t)c->batches[c->first].lines.len > c->config->batch_bytes * 2
+               ? 1
+               : AHEAD;
+}
+
+/* ---- The lease ---- */
+
+static void announce(struct consumer *c)
+{
+    const struct config *config = c->config;
+    if (c->announced)
+        return;
+    c->announced = true;
+    printf("logworker: consuming %s from %s, writing %s (level %s and above)\n", config->stream,
+           config->redis.shown, config->output, level_name(config->level));
+    fflush(stdout);
+}
+
+/* The batch that was in hand comes first, as a whole. */
+static void begin_reading(struct consumer *c, const struct lease_opening *o)
+{
+    struct stream_id first, last;
+    set_phase(c, PHASE_READING);
+    c->stats->openings++;
+    c->cursor = (struct stream_id){0, 0};
+    c->in_hand_due = false;
+    weight_begin(&c->weight);
+    announce(c);
+    if (o->empty || !sink_in_hand(c->sink, &first, &last) || !stream_id_equal(first, o->first))
+        return;
+    c->in_hand_due = reader_range(c->reader, first, last);
+    if (!c->in_hand_due)
+        end_reading(c, false);
+}
+
+static void on_opened(const struct lease_opening *o, void *arg)
+{
+    struct consumer *c = arg;
+    if (c->phase == PHASE_OPENING)
+        begin_reading(c, o);
+    pump(c);
+}
+
+static void on_standby(void *arg)
+{
+    struct consumer *c = arg;
+    if (c->phase == PHASE_OPENING) {
+        int64_t ms = c->config->lease_ms / 3;
+        set_phase(c, PHASE_STANDBY);
+        snprintf(c->problem, sizeof(c->problem), "standing by: the stream is owned by %.200s",
+                 lease_owner(c->lease));
+        timer_set(c->timer, ms < STANDBY_MAX_MS ? ms : STANDBY_MAX_MS);
+    }
+    pump(c);
+}
+
+static void on_open_failed(const char *why, void *arg)
+{
+    static struct diag_limit limit;
+    struct consumer *c = arg;
+    if (why != NULL && c->phase == PHASE_OPENING) {
+        diag_error_limited(&limit, "cannot open %s: %s; it is tried again", c->config->stream, why);
+        pause_reading(c, why);
+    }
+    pump(c);
+}
+
+/* Entries that no read will bring: they lie before the cursor, and no batch is in hand. */
+static void on_looked(void *arg)
+{
+    struct consumer *c = arg;
+    const struct account *a = lease_account(c->lease);
+    bool some = a->length > 0;
+    if (c->phase == PHASE_READING && some && c->count == 0 && commit_idle(c->committer) &&
+        !stream_id_after(a->first, c->cursor)) {
+        diag_warn("%s has entries before the last one that was read: ids ran backwards",
+                  c->config->stream);
+        end_reading(c, false);
+    }
+    groups_look(&c->groups, c->commands, c->config, a);
+    pump(c);
+}
+
+static void on_lost(const char *why, void *arg)
+{
+    struct consumer *c = arg;
+    diag_warn("%s: %s is opened again", why, c->config->stream);
+    end_reading(c, false);
+    pump(c);
+}
+
+static void on_given_back(void *arg)
+{
+    struct consumer *c = arg;
+    c->giving_back = false;
+    c->finished(c->arg);
+}
+
+/* ---- The connections ---- */
+
 static void on_ready(void *arg)
+{
+    pump(arg);
+}
+
+static void on_commands_ready(void *arg)
 {
     struct consumer *c = arg;
     if (c->announced)
         diag_info("connected to Redis again");
-    c->pause_ms = PAUSE_MIN_MS;
-    set_up(c);
+    (void)settings_check(c->commands, SETTINGS_EVICTION);
+    pump(c);
+}
+
+static void on_reader_down(void *arg)
+{
+    struct consumer *c = arg;
+    if (c->phase == PHASE_READING) {
+        weight_fail(&c->weight);
+        end_reading(c, false);
+    }
+    pump(c);
 }
 
 static void on_down(const char *why, void *arg)
@@ -294,9 +297,8 @@ static void on_down(const char *why, void *arg)
     struct consumer *c = arg;
     diag_warn_limited(&limit, "the connection to Redis at %s broke: %s", c->config->redis.shown,
                       why);
-    set_phase(c, PHASE_DOWN);
-    commit_stale(c->committer);
-    drop_read_ahead(c);
+    if (c->phase != PHASE_STOPPED)
+        end_reading(c, false);
     pump(c);
 }
 
@@ -310,6 +312,20 @@ static void on_failed(const char *why, void *arg)
 
 /* ---- The committer ---- */
 
+static void on_done(enum commit_result result, void *arg)
+{
+    struct consumer *c = arg;
+    c->begun = false;
+    c->first = (c->first + 1) % AHEAD;
+    c->count--;
+    if (result == COMMIT_NO_BATCH)
+        diag_warn("%s does not begin with the batch in hand any more: it is opened again",
+                  c->config->stream);
+    if (result != COMMIT_DONE && c->phase == PHASE_READING)
+        end_reading(c, result == COMMIT_NO_LEASE);
+    pump(c);
+}
+
 /* Does what can be done now. */
 static void pump(struct consumer *c)
 {
@@ -317,62 +333,63 @@ static void pump(struct consumer *c)
         c->begun = true;
         commit_begin(c->committer, &c->batches[c->first]);
     }
-    if (c->phase == PHASE_ADOPT && c->count == 0)
-        adopt(c);
-    if (c->phase == PHASE_PENDING || c->phase == PHASE_NEW)
-        read_on(c);
-    if (c->phase == PHASE_STOPPED && c->count == 0 && !commit_unanswered(c->committer))
-        c->finished(c->arg);
-}
-
-static void on_changed(void *arg)
-{
-    pump(arg);
-}
-
-static void on_done(bool written, void *arg)
-{
-    struct consumer *c = arg;
-    c->begun = false;
-    c->first = (c->first + 1) % AHEAD;
-    c->count--;
-    /* What was read after a batch that was dropped must not overtake it. */
-    if (!written)
-        drop_read_ahead(c);
-    if (!written && (c->phase == PHASE_PENDING || c->phase == PHASE_NEW))
-        redis_link_reset(c->reader, "the second connection broke");
-    pump(c);
-}
-
-static void on_replay(void *arg)
-{
-    struct consumer *c = arg;
-    c->replay_wanted = true;
-    pump(c);
+    if (c->phase == PHASE_DOWN && c->count == 0 && reader_ready(c->reader) &&
+        !reader_busy(c->reader) && lease_open(c->lease))
+        set_phase(c, PHASE_OPENING);
+    if (c->phase == PHASE_READING && !reader_busy(c->reader) && c->count < batches_wanted(c))
+        (void)reader_read(c->reader, c->cursor, c->weight.count);
+    if (c->phase == PHASE_STOPPED && c->count == 0 && !c->giving_back) {
+        c->giving_back = lease_give_back(c->lease);
+        if (!c->giving_back)
+            c->finished(c->arg);
+    }
 }
 
 /* ---- Life ---- */
 
-static struct redis_link *new_reader(struct event_base *base, struct consumer *c)
+static struct redis_link *new_commands(struct event_base *base, struct consumer *c)
 {
-    const struct redis_link_config link = {.name = "reader",
+    static const struct redis_link_events events = {
+        .ready = on_commands_ready, .down = on_down, .failed = on_failed};
+    const struct redis_link_config link = {.name = "commands",
                                            .url = &c->config->redis,
                                            .connect_timeout_ms = c->config->redis_timeout_ms,
-                                           .reply_timeout_ms =
-                                               AHEAD * BLOCK_MS + c->config->redis_timeout_ms,
+                                           .reply_timeout_ms = c->config->redis_timeout_ms,
                                            .backoff_min_ms = REDIS_BACKOFF_MIN_MS,
                                            .backoff_max_ms = REDIS_BACKOFF_MAX_MS};
-    const struct redis_link_events events = {
-        .ready = on_ready, .down = on_down, .failed = on_failed};
     return redis_link_new(base, &link, &events, c);
+}
+
+static bool set_up(struct consumer *c, struct event_base *base)
+{
+    static const struct reader_events reader = {.ready = on_ready,
+                                                .down = on_reader_down,
+                                                .entries = on_entries,
+                                                .none = on_none,
+                                                .refused = on_refused};
+    static const struct lease_events lease = {.opened = on_opened,
+                                              .standby = on_standby,
+                                              .failed = on_open_failed,
+                                              .looked = on_looked,
+                                              .lost = on_lost,
+                                              .given_back = on_given_back};
+    c->timer = event_new(base, -1, 0, on_timer, c);
+    c->reader = reader_new(base, c->config, &reader, c);
+    c->commands = new_commands(base, c);
+    if (c->timer == NULL || c->reader == NULL || c->commands == NULL)
+        return false;
+    c->lease = lease_new(base, c->config, c->sink, c->commands, &lease, c);
+    if (c->lease == NULL)
+        return false;
+    c->committer =
+        commit_new(base, c->config, c->sink, c->commands, c->lease, c->stats, on_done, c);
+    return c->committer != NULL;
 }
 
 struct consumer *consumer_new(struct event_base *base, const struct config *config,
                               struct sink *sink, struct worker_stats *stats,
                               void (*finished)(void *arg), void *arg)
 {
-    const struct commit_events events = {
-        .done = on_done, .changed = on_changed, .replay = on_replay};
     struct consumer *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
@@ -382,12 +399,9 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
     c->finished = finished;
     c->arg = arg;
     c->pause_ms = PAUSE_MIN_MS;
-    begin_read(&c->read_new, config, true);
-    resp_arg_str(&c->read_new, ">");
-    c->pause = event_new(base, -1, 0, on_pause_over, c);
-    c->reader = new_reader(base, c);
-    c->committer = commit_new(base, config, sink, stats, &events, c);
-    if (!c->read_new.failed && c->pause != NULL && c->reader != NULL && c->committer != NULL)
+    c->weight = (struct weight){
+        .entries_max = config->batch, .bytes_max = config->batch_bytes, .ceiling = config->batch};
+    if (set_up(c, base))
         return c;
     consumer_free(c);
     return NULL;
@@ -395,22 +409,29 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
 
 const char *consumer_problem(const struct consumer *c)
 {
-    const char *stuck = commit_stuck(c->committer);
     switch (c->phase) {
     case PHASE_DOWN:
-        return "Redis does not answer";
+        return consumer_connected(c) ? "the stream is being opened" : "Redis does not answer";
+    case PHASE_OPENING:
+        return "the stream is being opened";
+    case PHASE_STANDBY:
     case PHASE_PAUSE:
-        return "Redis refuses to deliver entries";
+        return c->problem;
     case PHASE_STOPPED:
         return "stopping";
-    case PHASE_SETUP:
-    case PHASE_ADOPT:
-        return stuck != NULL ? stuck : "the group is being set up";
     default:
-        if (stuck != NULL || redis_link_ready(commit_link(c->committer)))
-            return stuck;
-        return "Redis does not answer on the second connection";
+        return commit_stuck(c->committer);
     }
+}
+
+bool consumer_connected(const struct consumer *c)
+{
+    return c->reader != NULL && reader_ready(c->reader) && redis_link_ready(c->commands);
+}
+
+const struct account *consumer_account(const struct consumer *c)
+{
+    return lease_account(c->lease);
 }
 
 struct committer *consumer_committer(struct consumer *c)
@@ -420,12 +441,11 @@ struct committer *consumer_committer(struct consumer *c)
 
 void consumer_stop(struct consumer *c)
 {
-    struct redis_link *reader = c->reader;
+    struct reader *reader = c->reader;
     set_phase(c, PHASE_STOPPED);
-    c->reader = NULL;
-    redis_link_free(reader);
-    commit_stop(c->committer);
     drop_read_ahead(c);
+    c->reader = NULL;
+    reader_free(reader);
     pump(c);
 }
 
@@ -433,14 +453,14 @@ void consumer_free(struct consumer *c)
 {
     if (c == NULL)
         return;
-    set_phase(c, PHASE_STOPPED);
-    redis_link_free(c->reader);
+    c->phase = PHASE_STOPPED;
+    reader_free(c->reader);
+    redis_link_free(c->commands);
     commit_free(c->committer);
-    if (c->pause != NULL)
-        event_free(c->pause);
-    for (size_t i = 0; i < AHEAD; i++)
+    lease_free(c->lease);
+    for (unsigned i = 0; i < AHEAD; i++)
         batch_free(&c->batches[i]);
-    buf_free(&c->command);
-    buf_free(&c->read_new);
+    if (c->timer != NULL)
+        event_free(c->timer);
     free(c);
 }

@@ -1,10 +1,11 @@
-/* consumer.h: reads the stream as a member of its group, and hands batches to the committer. For
+/* consumer.h: reads the stream while this worker owns it, and hands batches to the committer. For
  * main; status asks it how it is. */
 #ifndef WORKER_CONSUMER_H
 #define WORKER_CONSUMER_H
 
 #include <stdbool.h>
 
+#include "worker/account.h"
 #include "worker/commit.h"
 
 struct consumer;
@@ -16,12 +17,17 @@ struct consumer *consumer_new(struct event_base *base, const struct config *conf
                               struct sink *sink, struct worker_stats *stats,
                               void (*finished)(void *arg), void *arg);
 
-/* Why entries cannot be read or acknowledged; borrowed. NULL: they can. */
+/* Why entries cannot be read or committed; borrowed. NULL: they can. */
 const char *consumer_problem(const struct consumer *c);
+
+/* Whether Redis answers. */
+bool consumer_connected(const struct consumer *c);
+
+const struct account *consumer_account(const struct consumer *c);
 
 struct committer *consumer_committer(struct consumer *c);
 
-/* Reads no more, finishes what is being written, and waits for its acknowledgement. */
+/* Reads no more, finishes the batch in hand, and gives the lease back. */
 void consumer_stop(struct consumer *c);
 
 void consumer_free(struct consumer *c);

@@ -65,7 +65,7 @@ int logfile_open_renamed(const char *path, uint64_t dev, uint64_t ino)
     char name[PATH_MAX];
     if (!find_name(path, dev, ino, name))
         return -1;
-    int fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = open(name, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 ? fd : give_up(fd);
 }
 
@@ -81,6 +81,18 @@ int logfile_open(const char *path, bool sync_directory, struct stat *st)
     if (!S_ISREG(st->st_mode) || (sync_directory && !logfile_sync_directory(path)))
         return give_up(fd);
     return fd;
+}
+
+bool logfile_end_line(int fd)
+{
+    char last = '\n';
+    struct stat st;
+    if (fstat(fd, &st) != 0 || (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) < 0))
+        return false;
+    if (last != '\n' && write(fd, "\n", 1) != 1)
+        return false;
+    CRASH_POINT();
+    return true;
 }
 
 /* What else the file is called: where a symbolic link leads to, or a hard link beside it. */

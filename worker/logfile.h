@@ -1,4 +1,4 @@
-/* logfile.h: opens and locks the log, and finds it under another name. For sink.c and tail.c.
+/* logfile.h: opens and locks the log, and finds it under another name. For sink.c and reconcile.c.
  *
  * A lock belongs to what open(2) opened: it ends when the last duplicate of the descriptor is
  * closed, or the process dies. */
@@ -22,6 +22,9 @@ bool logfile_lock(int fd, const char *path, char *err, size_t errlen);
 /* Opens and locks the file of this device and number, under whatever name, in the directory of the
  * path. -1: errno; ENOENT: it is not there. */
 int logfile_open_renamed(const char *path, uint64_t dev, uint64_t ino);
+
+/* Ends a last line that somebody left open, so that the next one stands alone. False: errno. */
+bool logfile_end_line(int fd);
 
 /* fsync(2) of the directory of the path. False: errno. */
 bool logfile_sync_directory(const char *path);

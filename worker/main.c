@@ -10,6 +10,7 @@
 #include "common/diag.h"
 #include "common/event-log.h"
 #include "common/heap.h"
+#include "common/signals.h"
 #include "common/timer.h"
 #include "worker/config.h"
 #include "worker/consumer.h"
@@ -39,11 +40,11 @@ struct worker {
 
 static void print_stats(const struct worker_stats *s)
 {
-    diag_info("read %" PRIu64 ", written %" PRIu64 ", filtered %" PRIu64 ", dead %" PRIu64
-              ", skipped %" PRIu64 ", dropped %" PRIu64 ", batches %" PRIu64
+    diag_info("read %" PRIu64 ", written %" PRIu64 ", found %" PRIu64 ", filtered %" PRIu64
+              ", dead %" PRIu64 ", dropped %" PRIu64 ", batches %" PRIu64 ", openings %" PRIu64
               ", write errors %" PRIu64,
-              s->read, s->written, s->filtered, s->dead, s->skipped, s->dropped, s->batches,
-              s->write_errors);
+              s->read, s->written, s->found, s->filtered, s->dead, s->dropped, s->batches,
+              s->openings, s->write_errors);
 }
 
 static void on_finished(void *arg)
@@ -60,14 +61,9 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what;
     if (commit_stuck(committer) != NULL) {
         w->code = EXIT_ENVIRONMENT;
-        diag_error("%s cannot be written: %s; the batch in hand stays in Redis", w->config.output,
-                   commit_stuck(committer));
-        if (!sink_rollback(w->sink))
-            diag_warn(
-                "what is in %s of that batch cannot be cut off now: %s; the next start does it",
-                w->config.output, strerror(errno));
+        diag_error("the batch in hand stays in Redis: %s", commit_stuck(committer));
     } else {
-        diag_warn("Redis has not confirmed the last acknowledgement; the next start repeats it");
+        diag_warn("Redis has not answered the last commit; the next start finds out");
     }
     event_base_loopbreak(w->base);
 }
@@ -112,18 +108,6 @@ static void on_hup(evutil_socket_t number, short what, void *arg)
     commit_reopen(consumer_committer(w->consumer));
 }
 
-/* Until the loop minds them, signals wait: one that came before its handler would end the process
- * (SIGHUP is sent by logrotate at any time). */
-static void hold_signals(bool hold)
-{
-    static const int minded[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof(minded) / sizeof(minded[0]); i++)
-        sigaddset(&set, minded[i]);
-    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
-}
-
 static void make_events(struct worker *w)
 {
     struct event **e = w->events;
@@ -136,7 +120,7 @@ static void make_events(struct worker *w)
     for (int i = 0; i < EVENT_COUNT; i++)
         if (e[i] == NULL || (i >= SIGNAL_TERM && event_add(e[i], NULL) != 0))
             diag_die(EXIT_ENVIRONMENT, "cannot set up signals: out of memory");
-    hold_signals(false);
+    signals_release();
     if (w->config.fsync_s > 0)
         timer_set(e[TIMER_FSYNC], w->config.fsync_s * 1000);
 }
@@ -152,7 +136,7 @@ static void start(struct worker *w)
     if (w->base == NULL)
         diag_die(EXIT_ENVIRONMENT, "cannot start the event loop: out of memory or descriptors");
     make_events(w);
-    w->sink = sink_open(c->output, c->fsync_s == FSYNC_BATCH, err, sizeof(err));
+    w->sink = sink_open(c->output, c->fsync_s == FSYNC_BATCH, c->look_back, err, sizeof(err));
     if (w->sink == NULL)
         diag_die(EXIT_ENVIRONMENT, "%s", err);
     w->consumer = consumer_new(w->base, c, w->sink, &w->stats, on_finished, w);
@@ -179,7 +163,7 @@ static void finish(struct worker *w)
 int main(int argc, char **argv)
 {
     struct worker w = {.code = EXIT_OK};
-    hold_signals(true);
+    signals_hold();
     diag_init("logworker");
     heap_keep();
     event_log_init();

@@ -14,47 +14,49 @@
 #include "common/crash.h"
 #include "common/diag.h"
 #include "worker/logfile.h"
+#include "worker/past.h"
+#include "worker/reconcile.h"
 #include "worker/state.h"
-#include "worker/tail.h"
 
 struct sink {
     const char *path; /* of the log; borrowed */
     char state_path[PATH_MAX];
-    bool sync_batch;    /* fsync log and state in every commit */
+    bool sync_batch; /* fsync state and log for every batch */
+    int64_t look_back;
     int fd;             /* the log, for appending; locked */
     uint64_t dev, ino;  /* of fd */
     struct state state; /* what is on disk */
-    struct tail tail;   /* what an earlier run has left */
-    char boot[STATE_TOKEN_LEN + 1];
+    char token[STATE_TOKEN_LEN + 1];
+    struct reconcile reconcile;
 
-    struct stream_id id;               /* largest id that is handled; 0-0 at first */
-    char lineage[STATE_TOKEN_LEN + 1]; /* of id; empty: none is known yet */
     int64_t base;   /* size of the log without what the batch in hand has added since `done` */
     size_t done;    /* bytes of the batch in hand that lie before base */
     size_t written; /* bytes of the batch in hand that lie after base */
-    bool noted;     /* the state file says that base bytes of this very file are committed:
-                       appending may begin */
+    bool noted;     /* the state file has the slot of the batch in hand: appending may begin */
+    bool in_hand;   /* the batch of the slot may not be committed */
+    bool fresh;     /* that batch is being written for the first time */
+    bool late;      /* the path leads to another file: to be turned to before the next new batch */
+    bool settled;   /* a last line that was cut short was seen to, since sink_begin() */
 };
 
 /* ---- Opening ---- */
 
 static void say_where_it_begins(const struct sink *s, const struct stat *st)
 {
-    const struct state_commit *last = &s->state.last;
+    const struct state_slot *slot = &s->state.slot;
+    static const char compared[] = "what Redis holds is compared with the last lines of the log";
     if (s->state.found == STATE_INVALID)
-        diag_warn("%s.state has no valid slot: all of %s is taken as committed", s->path, s->path);
+        diag_warn("%s.state has no valid slot: %s", s->path, compared);
+    else if (s->state.found == STATE_OLD)
+        diag_info("%s.state is of version 0.1.0: %s", s->path, compared);
     else if (s->state.found == STATE_NEW && st->st_size > 0)
-        diag_info("%s has no state file: all of it is taken as committed", s->path);
-    else if (s->state.found == STATE_VALID && !state_speaks_of(last, st))
+        diag_info("%s has no state file: %s", s->path, compared);
+    else if (s->state.found == STATE_VALID && !state_speaks_of(slot, st))
         diag_info("%s is not the file that was written last: lines go to its end", s->path);
-    else if (st->st_size < last->offset)
-        diag_warn("%s has %jd bytes, but %" PRId64
-                  " were committed: it was truncated; lines go to its end",
-                  s->path, (intmax_t)st->st_size, last->offset);
-    else if (st->st_size > last->offset && s->tail.fd < 0 && s->state.found == STATE_VALID)
-        diag_warn("%s has %jd bytes after the last commit, which was before the machine's last "
-                  "boot and without --fsync batch: they are taken as committed",
-                  s->path, (intmax_t)(st->st_size - last->offset));
+    else if (st->st_size < slot->offset)
+        diag_warn("%s has %jd bytes, but had %" PRId64 " before the last batch: it was truncated; "
+                  "lines go to its end",
+                  s->path, (intmax_t)st->st_size, slot->offset);
 }
 
 /* Takes the log as it is: its whole size is the base of what follows. */
@@ -64,9 +66,6 @@ static void rebase(struct sink *s, const struct stat *st)
     s->ino = st->st_ino;
     s->base = st->st_size;
     s->written = 0;
-    s->noted = state_speaks_of(&s->state.last, st) && s->state.last.offset == s->base &&
-               strcmp(s->state.last.boot, s->boot) == 0 &&
-               strcmp(s->state.last.lineage, s->lineage) == 0;
 }
 
 /* What can be wrong before anything is opened. */
@@ -76,8 +75,6 @@ static bool check_paths(struct sink *s, char *err, size_t errlen)
     if (snprintf(s->state_path, sizeof(s->state_path), "%s.state", s->path) >=
         (int)sizeof(s->state_path))
         snprintf(err, errlen, "the path of --output is too long: %s", s->path);
-    else if (!state_boot_id(s->boot))
-        snprintf(err, errlen, "cannot read /proc/sys/kernel/random/boot_id: %m; is /proc mounted?");
     else if (stat(s->path, &st) == 0 && !S_ISREG(st.st_mode))
         snprintf(err, errlen, "%s is not a regular file; give another --output", s->path);
     else
@@ -85,9 +82,29 @@ static bool check_paths(struct sink *s, char *err, size_t errlen)
     return false;
 }
 
+/* While a batch is in hand, its lines go to the file of its slot, whatever its name is. */
+static bool stay_with_the_slot(struct sink *s, struct stat *st, char *err, size_t errlen)
+{
+    const struct state_slot *slot = &s->state.slot;
+    int fd = -1;
+    say_where_it_begins(s, st);
+    if (s->in_hand && !state_speaks_of(slot, st))
+        fd = logfile_open_renamed(s->path, slot->dev, slot->ino);
+    if (fd >= 0) {
+        close(s->fd);
+        s->fd = fd;
+        s->late = true;
+        if (fstat(fd, st) != 0) {
+            snprintf(err, errlen, "cannot look at what %s was: %m", s->path);
+            return false;
+        }
+    }
+    rebase(s, st);
+    return true;
+}
+
 static bool open_files(struct sink *s, char *err, size_t errlen)
 {
-    const struct state_commit *last = &s->state.last;
     struct stat st;
     if (!state_open(&s->state, s->state_path, err, errlen))
         return false;
@@ -98,17 +115,16 @@ static bool open_files(struct sink *s, char *err, size_t errlen)
     }
     if (!logfile_lock(s->fd, s->path, err, errlen))
         return false;
-    s->id = last->id;
-    memcpy(s->lineage, last->lineage, sizeof(s->lineage));
-    rebase(s, &st);
-    /* What is in the page cache survives the process, not the machine, unless it was fsynced. */
-    if (s->state.found == STATE_VALID && (last->sync || strcmp(last->boot, s->boot) == 0))
-        tail_find(&s->tail, s->path, s->fd, &st, last);
-    say_where_it_begins(s, &st);
-    return true;
+    if (s->state.found == STATE_VALID)
+        memcpy(s->token, s->state.slot.token, sizeof(s->token));
+    else
+        state_new_token(s->token);
+    s->in_hand = state_in_hand(&s->state.slot);
+    return stay_with_the_slot(s, &st, err, errlen);
 }
 
-struct sink *sink_open(const char *path, bool sync_batch, char *err, size_t errlen)
+struct sink *sink_open(const char *path, bool sync_batch, int64_t look_back, char *err,
+                       size_t errlen)
 {
     struct sink *s = calloc(1, sizeof(*s));
     if (s == NULL) {
@@ -117,21 +133,29 @@ struct sink *sink_open(const char *path, bool sync_batch, char *err, size_t errl
     }
     s->path = path;
     s->sync_batch = sync_batch;
-    s->fd = s->state.fd = s->tail.fd = -1;
+    s->look_back = look_back;
+    s->fd = s->state.fd = -1;
     if (check_paths(s, err, errlen) && open_files(s, err, errlen))
         return s;
     sink_close(s);
     return NULL;
 }
 
-struct stream_id sink_id(const struct sink *s)
+const char *sink_token(const struct sink *s)
 {
-    return s->id;
+    return s->token;
 }
 
-const char *sink_lineage(const struct sink *s)
+struct stream_id sink_last(const struct sink *s)
 {
-    return s->lineage;
+    return s->state.slot.last;
+}
+
+bool sink_in_hand(const struct sink *s, struct stream_id *first, struct stream_id *last)
+{
+    *first = s->state.slot.first;
+    *last = s->state.slot.last;
+    return s->in_hand;
 }
 
 int64_t sink_offset(const struct sink *s)
@@ -139,70 +163,137 @@ int64_t sink_offset(const struct sink *s)
     return s->base;
 }
 
-/* ---- Before the first batch ---- */
+/* ---- Slots ---- */
 
-bool sink_adopt(struct sink *s, const char *lineage)
+/* Also a slot whose sync has failed before. */
+static bool sync_slot(struct sink *s)
 {
-    if (strcmp(s->lineage, lineage) == 0)
-        return true;
-    tail_settle(&s->tail, s->path, &s->state.last, false, false);
-    s->id = (struct stream_id){0, 0};
-    memcpy(s->lineage, lineage, STATE_TOKEN_LEN + 1);
-    s->noted = false;
-    return false;
+    return !s->sync_batch || !s->state.dirty || state_sync(&s->state);
 }
 
-bool sink_settle(struct sink *s, bool again)
+static bool write_slot(struct sink *s, const struct state_slot *slot)
+{
+    struct state_slot next = *slot;
+    memcpy(next.token, s->token, sizeof(next.token));
+    return state_write(&s->state, &next) && sync_slot(s);
+}
+
+/* A slot with no batch in hand. */
+static bool write_idle_slot(struct sink *s, struct stream_id last)
+{
+    return write_slot(s, &(struct state_slot){.dev = s->dev,
+                                              .ino = s->ino,
+                                              .offset = s->base,
+                                              .first = stream_id_next(last),
+                                              .last = last});
+}
+
+bool sink_new_token(struct sink *s)
+{
+    state_new_token(s->token);
+    return s->state.slot.gen == 0 || write_slot(s, &s->state.slot);
+}
+
+/* A log that has no byte yet has none of what Redis holds. */
+static bool write_first_slot(struct sink *s, struct stream_id upto)
+{
+    bool none;
+    return past_none(s->path, s->fd, &none) &&
+           write_idle_slot(s, none ? (struct stream_id){0, 0} : upto);
+}
+
+/* ---- After an opening ---- */
+
+bool sink_begin(struct sink *s, const struct stream_id *first, struct stream_id last)
 {
     struct stat st;
-    bool cuts = again && s->tail.fd >= 0;
-    if (!tail_settle(&s->tail, s->path, &s->state.last, s->sync_batch, again))
+    if (fstat(s->fd, &st) != 0)
         return false;
-    if (cuts && fstat(s->fd, &st) == 0)
-        rebase(s, &st);
-    return true;
+    rebase(s, &st);
+    s->done = 0;
+    s->noted = s->settled = s->fresh = false;
+    if (first == NULL || stream_id_after(*first, s->state.slot.last))
+        s->in_hand = false;
+    if (s->late && !sink_reopen(s))
+        return false;
+    if (s->state.slot.gen == 0 && !write_first_slot(s, last))
+        return false;
+    reconcile_begin(&s->reconcile, s->path, s->look_back, s->fd, &s->state.slot);
+    return first == NULL || reconcile_look(&s->reconcile, *first);
 }
 
-/* ---- Committing ---- */
-
-static bool write_state(struct sink *s, struct stream_id id)
+bool sink_surrender(struct sink *s, struct span notes)
 {
-    struct state_commit next = {.dev = s->dev,
-                                .ino = s->ino,
-                                .offset = s->base + (int64_t)s->written,
-                                .id = id,
-                                .sync = s->sync_batch};
-    memcpy(next.lineage, s->lineage, sizeof(next.lineage));
-    memcpy(next.boot, s->boot, sizeof(next.boot));
-    return state_write(&s->state, &next);
-}
-
-/* Ends a line that somebody left open, so that the next one stands alone. */
-static bool close_line(struct sink *s)
-{
-    char last = '\n';
-    if (s->base > 0 && pread(s->fd, &last, 1, (off_t)s->base - 1) < 0)
-        return false;
-    if (last == '\n')
+    struct stat st;
+    bool all = false;
+    if (!s->in_hand)
         return true;
-    if (write(s->fd, "\n", 1) != 1)
+    reconcile_begin(&s->reconcile, s->path, s->look_back, s->fd, &s->state.slot);
+    bool good = reconcile_covered(&s->reconcile, notes, &all);
+    if (!good || !all)
+        return good;
+    if (!reconcile_cut(&s->reconcile, s->sync_batch) || fstat(s->fd, &st) != 0)
         return false;
-    CRASH_POINT();
-    s->base++;
-    return true;
+    rebase(s, &st);
+    s->done = 0;
+    s->in_hand = !write_idle_slot(s, stream_id_previous(s->state.slot.first));
+    return !s->in_hand;
 }
 
-/* Commits the log's present size. From now on a tail of this file can be told from what was there
- * before. */
-static bool note(struct sink *s)
+enum entry_class sink_class(const struct sink *s, struct stream_id id)
 {
+    return reconcile_class(&s->reconcile, id);
+}
+
+enum line_found sink_find(struct sink *s, enum entry_class class, const char *line, size_t n)
+{
+    return reconcile_find(&s->reconcile, class, line, n);
+}
+
+/* ---- Writing ---- */
+
+/* Whether lines that are appended now lie behind the slot's offset. */
+static bool slot_covers_the_end(const struct sink *s)
+{
+    const struct state_slot *slot = &s->state.slot;
+    return slot->dev == s->dev && slot->ino == s->ino && slot->offset <= s->base;
+}
+
+/* Makes the state say where the batch begins, before its first line. A batch that the state has in
+ * hand already keeps its slot. */
+static bool note(struct sink *s, const struct sink_batch *b)
+{
+    const struct state_slot *slot = &s->state.slot;
+    bool good = true;
     if (s->noted)
         return true;
-    if (!close_line(s) || (s->sync_batch && fdatasync(s->fd) != 0))
+    if (b->class == ENTRY_NEW)
+        good = write_slot(s, &(struct state_slot){.dev = s->dev,
+                                                  .ino = s->ino,
+                                                  .offset = s->base,
+                                                  .first = b->first,
+                                                  .last = b->last});
+    else if (state_in_hand(slot) && (b->class == ENTRY_OLD || !slot_covers_the_end(s)))
+        good = write_idle_slot(s, slot->last);
+    s->noted = good && sync_slot(s);
+    s->in_hand = state_in_hand(slot);
+    s->fresh = b->class == ENTRY_NEW;
+    return s->noted;
+}
+
+/* Before the first line: sees to a line that was cut short. */
+static bool settle(struct sink *s, const struct sink_batch *b)
+{
+    const char *end = memchr(b->lines->data, '\n', b->lines->len);
+    size_t n = (size_t)(end + 1 - b->lines->data);
+    struct stat st;
+    if (!s->settled && b->class != ENTRY_NEW &&
+        !reconcile_torn(&s->reconcile, b->lines->data, n, s->sync_batch))
         return false;
-    if (!write_state(s, s->id) || (s->sync_batch && !state_sync(&s->state)))
+    s->settled = true;
+    if (!logfile_end_line(s->fd) || fstat(s->fd, &st) != 0)
         return false;
-    s->noted = true;
+    rebase(s, &st);
     return true;
 }
 
@@ -218,27 +309,24 @@ static void follow_size(struct sink *s, const struct buf *lines, const struct st
                       s->path, (intmax_t)st->st_size, s->base + (int64_t)s->written,
                       st->st_size < s->base ? "truncated" : "wrote to");
     s->done = end == NULL ? 0 : (size_t)(end + 1 - lines->data);
+    /* The lines that follow lie before the slot's offset. */
+    if (st->st_size < s->state.slot.offset)
+        s->noted = false;
     rebase(s, st);
 }
 
-/* Writes the last commit into the new state file. */
+/* Writes the last slot into the new state file. */
 static bool write_anew(struct sink *s, struct state *fresh)
 {
-    struct state_commit last = s->state.last;
-    struct stat st;
-    if (fstat(s->fd, &st) != 0)
-        return false;
-    /* What others have written meanwhile, another worker perhaps, is never cut. */
-    if (state_speaks_of(&last, &st) && st.st_size != s->base + (int64_t)s->written)
-        last.offset = st.st_size;
-    if (fresh->last.gen < last.gen)
-        fresh->last.gen = last.gen;
-    return (last.gen == 0 || state_write(fresh, &last)) &&
+    struct state_slot slot = s->state.slot;
+    if (fresh->slot.gen < slot.gen)
+        fresh->slot.gen = slot.gen;
+    return (slot.gen == 0 || state_write(fresh, &slot)) &&
            (!s->sync_batch || (state_sync(fresh) && logfile_sync_directory(s->state_path)));
 }
 
-/* Somebody has removed or replaced the state file. Without it a crash would put a batch into the
- * log twice. */
+/* Somebody has removed or replaced the state file. Without it a crash would leave nothing to
+ * compare by. */
 static bool remake_state(struct sink *s)
 {
     static struct diag_limit limit;
@@ -265,10 +353,14 @@ static bool remake_state(struct sink *s)
 }
 
 /* Makes sure that the next byte of the batch goes to the right place. */
-static bool prepare(struct sink *s, const struct buf *lines)
+static bool prepare(struct sink *s, const struct sink_batch *b)
 {
     struct stat st;
     if (!state_in_place(&s->state, s->state_path) && !remake_state(s))
+        return false;
+    if (b->class == ENTRY_NEW && !s->fresh)
+        s->in_hand = false; /* what comes before a new entry is committed */
+    if (s->late && !s->in_hand && !sink_reopen(s))
         return false;
     if (fstat(s->fd, &st) != 0)
         return false;
@@ -278,8 +370,8 @@ static bool prepare(struct sink *s, const struct buf *lines)
             return false;
     }
     if (st.st_size != s->base + (int64_t)s->written)
-        follow_size(s, lines, &st);
-    return s->written > 0 || note(s);
+        follow_size(s, b->lines, &st);
+    return s->written > 0 || (settle(s, b) && note(s, b));
 }
 
 /* In a test build every write stops half-way, with a crash point after it. */
@@ -307,34 +399,8 @@ static bool append(struct sink *s, const struct buf *lines)
     return true;
 }
 
-/* After a failed fdatasync(2) the kernel may have dropped the pages: the batch is written again. */
-static bool sync_lines(struct sink *s)
-{
-    if (fdatasync(s->fd) == 0)
-        return true;
-    int saved = errno;
-    sink_rollback(s);
-    errno = saved;
-    return false;
-}
-
-bool sink_commit(struct sink *s, const struct buf *lines, struct stream_id id)
-{
-    if (!prepare(s, lines) || !append(s, lines) || (s->sync_batch && !sync_lines(s)) ||
-        !write_state(s, id))
-        return false;
-    s->base += (int64_t)s->written;
-    s->done += s->written;
-    s->written = 0;
-    s->id = id;
-    CRASH_POINT();
-    if (s->sync_batch && !state_sync(&s->state))
-        return false;
-    s->done = 0;
-    return true;
-}
-
-bool sink_rollback(struct sink *s)
+/* Takes off the log what an unfinished batch has appended. */
+static bool roll_back(struct sink *s)
 {
     struct stat st;
     if (s->written == 0)
@@ -350,6 +416,34 @@ bool sink_rollback(struct sink *s)
     return true;
 }
 
+/* After a failed fdatasync(2) the kernel may have dropped the pages: the batch is written again. */
+static bool sync_lines(struct sink *s)
+{
+    if (fdatasync(s->fd) == 0)
+        return true;
+    int saved = errno;
+    roll_back(s);
+    errno = saved;
+    return false;
+}
+
+bool sink_write(struct sink *s, const struct sink_batch *b)
+{
+    if (!prepare(s, b) || !append(s, b->lines) || (s->sync_batch && !sync_lines(s)))
+        return false;
+    /* Nothing takes them back from here on: Redis may be told. */
+    s->base += (int64_t)s->written;
+    s->written = s->done = 0;
+    s->noted = s->fresh = false;
+    CRASH_POINT();
+    return true;
+}
+
+void sink_confirm(struct sink *s)
+{
+    s->in_hand = false;
+}
+
 /* The locked file takes the place of the log, which is let go only then. */
 static bool move_to(struct sink *s, int fd)
 {
@@ -359,7 +453,7 @@ static bool move_to(struct sink *s, int fd)
         diag_warn_limited(&limit, "lines go on to the file that %s was: %s", s->path, err);
         return false;
     }
-    if (!sink_rollback(s) || (s->sync_batch && fdatasync(s->fd) != 0))
+    if (!roll_back(s) || (s->sync_batch && fdatasync(s->fd) != 0))
         return false;
     close(s->fd);
     s->fd = fd;
@@ -369,6 +463,9 @@ static bool move_to(struct sink *s, int fd)
 bool sink_reopen(struct sink *s)
 {
     struct stat st;
+    s->late = s->in_hand && !s->fresh;
+    if (s->late)
+        return true;
     int fd = logfile_open(s->path, s->sync_batch, &st);
     if (fd < 0)
         return false;
@@ -380,11 +477,9 @@ bool sink_reopen(struct sink *s)
         return same;
     }
     rebase(s, &st);
+    s->noted = false;
+    s->reconcile.log = fd;
     CRASH_POINT();
-    /* With a tail undecided, the state must go on speaking of it; else a failure here is made good
-     * before the next line. */
-    if (s->tail.fd < 0 && s->lineage[0] != '\0')
-        note(s);
     return true;
 }
 
@@ -397,7 +492,7 @@ void sink_close(struct sink *s)
 {
     if (s == NULL)
         return;
-    tail_close(&s->tail);
+    reconcile_end(&s->reconcile);
     if (s->fd >= 0 && close(s->fd) != 0)
         diag_error("closing %s: %m", s->path);
     state_close(&s->state);

@@ -10,16 +10,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <event2/util.h>
+
 #include "common/crash.h"
 
 #define LINE_FORMAT                                                                                \
-    "logworker-state 1 gen=%" PRIu64 " dev=%" PRIu64 " ino=%" PRIu64 " offset=%" PRId64            \
-    " id=%" PRIu64 "-%" PRIu64 " lineage=%s boot=%s sync=%d "
+    "logworker-state 2 gen=%" PRIu64 " dev=%" PRIu64 " ino=%" PRIu64 " offset=%" PRId64            \
+    " first=%" PRIu64 "-%" PRIu64 " last=%" PRIu64 "-%" PRIu64 " token=%s "
 #define LINE_SCAN                                                                                  \
-    "logworker-state 1 gen=%" SCNu64 " dev=%" SCNu64 " ino=%" SCNu64 " offset=%" SCNd64            \
-    " id=%" SCNu64 "-%" SCNu64 " lineage=%32[0-9a-f] boot=%32[0-9a-f] sync=%d "
+    "logworker-state 2 gen=%" SCNu64 " dev=%" SCNu64 " ino=%" SCNu64 " offset=%" SCNd64            \
+    " first=%" SCNu64 "-%" SCNu64 " last=%" SCNu64 "-%" SCNu64 " token=%32[0-9a-f] "
 #define LINE_FIELDS 9
-#define CRC_BYTES   12 /* "crc=" and eight digits */
+#define OLD_LINE    "logworker-state 1 "
+#define OLD_BYTES   256 /* of a slot of version 0.1.0 */
+#define CRC_BYTES   12  /* "crc=" and eight digits */
 
 /* CRC-32 of IEEE 802.3, reflected, four bits at a time. */
 static uint32_t crc32_of(const char *p, size_t n)
@@ -38,54 +42,54 @@ static uint32_t crc32_of(const char *p, size_t n)
     return ~crc;
 }
 
-bool state_format(const struct state_commit *c, char slot[STATE_SLOT_BYTES])
+bool state_format(const struct state_slot *slot, char text[STATE_SLOT_BYTES])
 {
     char crc[CRC_BYTES + 1];
-    int n = snprintf(slot, STATE_SLOT_BYTES, LINE_FORMAT, c->gen, c->dev, c->ino, c->offset,
-                     c->id.ms, c->id.seq, c->lineage, c->boot, c->sync);
+    int n =
+        snprintf(text, STATE_SLOT_BYTES, LINE_FORMAT, slot->gen, slot->dev, slot->ino, slot->offset,
+                 slot->first.ms, slot->first.seq, slot->last.ms, slot->last.seq, slot->token);
     if (n < 0 || n + CRC_BYTES + 1 > STATE_SLOT_BYTES)
         return false;
-    snprintf(crc, sizeof(crc), "crc=%08" PRIx32, crc32_of(slot, (size_t)n));
-    memset(slot + n, ' ', STATE_SLOT_BYTES - (size_t)n);
-    memcpy(slot + n, crc, CRC_BYTES);
-    slot[STATE_SLOT_BYTES - 1] = '\n';
+    snprintf(crc, sizeof(crc), "crc=%08" PRIx32, crc32_of(text, (size_t)n));
+    memset(text + n, ' ', STATE_SLOT_BYTES - (size_t)n);
+    memcpy(text + n, crc, CRC_BYTES);
+    text[STATE_SLOT_BYTES - 1] = '\n';
     return true;
 }
 
 /* A valid slot equals its content, formatted again. This checks the crc, the padding, and every
  * spelling that sscanf(3) is lenient about. */
-bool state_parse(struct state_commit *c, const char slot[STATE_SLOT_BYTES])
+bool state_parse(struct state_slot *slot, const char text[STATE_SLOT_BYTES])
 {
     char line[STATE_SLOT_BYTES + 1], again[STATE_SLOT_BYTES];
-    struct state_commit r = {0};
-    int sync;
-    memcpy(line, slot, STATE_SLOT_BYTES);
+    struct state_slot r = {0};
+    memcpy(line, text, STATE_SLOT_BYTES);
     line[STATE_SLOT_BYTES] = '\0';
-    if (sscanf(line, LINE_SCAN, &r.gen, &r.dev, &r.ino, &r.offset, &r.id.ms, &r.id.seq, r.lineage,
-               r.boot, &sync) != LINE_FIELDS)
+    if (sscanf(line, LINE_SCAN, &r.gen, &r.dev, &r.ino, &r.offset, &r.first.ms, &r.first.seq,
+               &r.last.ms, &r.last.seq, r.token) != LINE_FIELDS)
         return false;
-    r.sync = sync == 1;
-    if (r.gen == 0 || r.offset < 0 || strlen(r.lineage) != STATE_TOKEN_LEN ||
-        strlen(r.boot) != STATE_TOKEN_LEN || !state_format(&r, again) ||
-        memcmp(slot, again, STATE_SLOT_BYTES) != 0)
+    if (r.gen == 0 || r.offset < 0 || strlen(r.token) != STATE_TOKEN_LEN ||
+        !state_format(&r, again) || memcmp(text, again, STATE_SLOT_BYTES) != 0)
         return false;
-    *c = r;
+    *slot = r;
     return true;
 }
 
 static bool read_slots(struct state *s)
 {
     char slots[2 * STATE_SLOT_BYTES] = {0};
-    struct state_commit c;
+    size_t mark = strlen(OLD_LINE);
+    struct state_slot slot;
     ssize_t n = pread(s->fd, slots, sizeof(slots), 0);
     if (n < 0)
         return false;
-    s->found = n == 0 ? STATE_NEW : STATE_INVALID;
+    bool old = memcmp(slots, OLD_LINE, mark) == 0 || memcmp(slots + OLD_BYTES, OLD_LINE, mark) == 0;
+    s->found = n == 0 ? STATE_NEW : old ? STATE_OLD : STATE_INVALID;
     for (size_t i = 0; i < 2; i++) {
-        if (!state_parse(&c, slots + i * STATE_SLOT_BYTES) || c.gen % 2 != i ||
-            c.gen <= s->last.gen)
+        if (!state_parse(&slot, slots + i * STATE_SLOT_BYTES) || slot.gen % 2 != i ||
+            slot.gen <= s->slot.gen)
             continue;
-        s->last = c;
+        s->slot = slot;
         s->found = STATE_VALID;
     }
     return true;
@@ -151,20 +155,29 @@ static bool write_slot(int fd, const char *p, size_t n, off_t at)
     return true;
 }
 
-bool state_write(struct state *s, const struct state_commit *next)
+bool state_write(struct state *s, const struct state_slot *next)
 {
-    struct state_commit c = *next;
-    char slot[STATE_SLOT_BYTES];
-    c.gen = s->last.gen + 1;
-    if (!state_format(&c, slot)) {
+    struct state_slot slot = *next;
+    char text[STATE_SLOT_BYTES];
+    slot.gen = s->slot.gen + 1;
+    if (!state_format(&slot, text)) {
         errno = EOVERFLOW;
         return false;
     }
     CRASH_POINT();
-    if (!write_slot(s->fd, slot, sizeof(slot), (off_t)(c.gen % 2 * STATE_SLOT_BYTES)))
+    s->dirty = true;
+    if (!write_slot(s->fd, text, sizeof(text), (off_t)(slot.gen % 2 * STATE_SLOT_BYTES)))
         return false;
-    s->last = c;
+    s->slot = slot;
     return true;
+}
+
+void state_new_token(char out[STATE_TOKEN_LEN + 1])
+{
+    unsigned char random[STATE_TOKEN_LEN / 2];
+    evutil_secure_rng_get_bytes(random, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++)
+        sprintf(out + 2 * i, "%02x", random[i]);
 }
 
 bool state_in_place(const struct state *s, const char *path)
@@ -174,14 +187,22 @@ bool state_in_place(const struct state *s, const char *path)
            ours.st_ino == there.st_ino;
 }
 
-bool state_speaks_of(const struct state_commit *c, const struct stat *file)
+bool state_in_hand(const struct state_slot *slot)
 {
-    return c->gen > 0 && c->dev == file->st_dev && c->ino == file->st_ino;
+    return slot->gen > 0 && !stream_id_after(slot->first, slot->last);
+}
+
+bool state_speaks_of(const struct state_slot *slot, const struct stat *file)
+{
+    return slot->gen > 0 && slot->dev == file->st_dev && slot->ino == file->st_ino;
 }
 
 bool state_sync(struct state *s)
 {
-    return fdatasync(s->fd) == 0;
+    if (fdatasync(s->fd) != 0)
+        return false;
+    s->dirty = false;
+    return true;
 }
 
 void state_close(struct state *s)
@@ -189,29 +210,4 @@ void state_close(struct state *s)
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
-}
-
-bool state_token_valid(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!(s[i] >= '0' && s[i] <= '9') && !(s[i] >= 'a' && s[i] <= 'f'))
-            return false;
-    return n == STATE_TOKEN_LEN;
-}
-
-bool state_boot_id(char out[STATE_TOKEN_LEN + 1])
-{
-    char text[64];
-    size_t used = 0;
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
-    int saved = errno;
-    if (fd >= 0)
-        close(fd);
-    for (ssize_t i = 0; i < n && used < STATE_TOKEN_LEN; i++)
-        if (text[i] != '-')
-            out[used++] = text[i];
-    out[used] = '\0';
-    errno = n < 0 ? saved : EINVAL;
-    return state_token_valid(out, used);
 }

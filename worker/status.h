@@ -12,14 +12,12 @@ struct sink;
 struct status;
 struct worker_stats;
 
-/* Listens on config->listen. While it lives, it asks Redis once a second for the figures that only
- * Redis knows. All pointers are borrowed. NULL: err holds a sentence. */
+/* Listens on config->listen. All pointers are borrowed. NULL: err holds a sentence. */
 struct status *status_new(struct event_base *base, const struct config *config,
                           struct consumer *consumer, const struct sink *sink,
                           const struct worker_stats *stats, char *err, size_t errlen);
 
-/* After consumer_free(), since the consumer's link may still hold questions, and after the event
- * loop has ended. NULL is ignored. */
+/* After the event loop has ended. NULL is ignored. */
 void status_free(struct status *s);
 
 #endif

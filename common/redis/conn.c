@@ -14,13 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <event2/event.h>
 
 #include "common/diag.h"
 #include "common/timestamp.h"
 
-#define SHORT_MAX 64 /* bytes; longer than any command without arguments */
+#define READ_BYTES 16384 /* that hiredis reads at a time */
+#define SHORT_MAX  64    /* bytes; longer than any command without arguments */
 
 struct redis_conn {
     redisAsyncContext *ac; /* owned; its `data` is this, or NULL after let_go() */
@@ -29,6 +31,9 @@ struct redis_conn {
     size_t unanswered; /* commands without a reply */
     bool unasked;      /* there was a reply too many */
     int64_t read_ms;   /* monotonic time of the last read; 0: none */
+    size_t limit;      /* of a reply; 0: none */
+    size_t coming;     /* bytes that came since the last reply, while there is a limit */
+    bool outgrown;     /* a reply is larger than the limit */
 };
 
 /* ---- Replies ---- */
@@ -100,13 +105,25 @@ struct adapter {
     bool in_write; /* from the start of a write to hiredis's word on whether all is written */
 };
 
+/* What hiredis is about to read counts as part of the next reply. */
+static void count_coming(struct redis_conn *conn, int fd)
+{
+    int ready = 0;
+    if (conn->limit == 0 || ioctl(fd, FIONREAD, &ready) != 0)
+        return;
+    conn->coming += (size_t)(ready < READ_BYTES ? ready : READ_BYTES);
+    conn->outgrown = conn->coming > conn->limit;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     redisAsyncContext *ac = ((struct adapter *)arg)->ac;
     struct redis_conn *conn = ac->data;
-    (void)fd, (void)what;
-    if (conn != NULL)
+    (void)what;
+    if (conn != NULL) {
         conn->read_ms = monotonic_now_ms();
+        count_coming(conn, fd);
+    }
     redisAsyncHandleRead(ac);
 }
 
@@ -188,14 +205,16 @@ static bool attach(redisAsyncContext *ac, struct event_base *base)
 /* ---- A guard against replies that nobody asked for ---- */
 
 /* hiredis aborts the process when a reply comes that no command asked for. But servers can be
- * broken, or be no Redis at all. So each new reply passes here before hiredis sees it; NULL ends
- * the connection like a protocol error. */
+ * broken, or be no Redis at all. So each new reply, and each part of one, passes here before
+ * hiredis sees it; NULL ends the connection like a protocol error. */
 
 static const redisReplyObjectFunctions *stock;
 
 static bool expected(const redisReadTask *task)
 {
     struct redis_conn *conn = task->privdata;
+    if (conn->outgrown)
+        return false;
     if (task->parent != NULL || conn->unanswered > 0)
         return true;
     if (task->type == REDIS_REPLY_ERROR)
@@ -273,7 +292,9 @@ static void tell_closed(const redisAsyncContext *ac)
     struct redis_conn *conn = ac->data;
     if (conn == NULL)
         return;
-    conn->events.closed(conn->unasked ? "Redis sent a reply that nobody asked for" : ac->c.errstr,
+    conn->events.closed(conn->outgrown  ? "a reply is larger than its limit"
+                        : conn->unasked ? "Redis sent a reply that nobody asked for"
+                                        : ac->c.errstr,
                         conn->arg);
     let_go(conn);
 }
@@ -300,6 +321,7 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *arg)
     if (conn == NULL || reply == NULL)
         return;
     conn->unanswered--;
+    conn->coming = 0;
     conn->events.reply(reply, conn->arg);
 }
 
@@ -381,6 +403,11 @@ bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n)
         return false;
     conn->unanswered++;
     return true;
+}
+
+void redis_conn_limit(struct redis_conn *conn, size_t bytes)
+{
+    conn->limit = bytes;
 }
 
 int64_t redis_conn_read_ms(const struct redis_conn *conn)

@@ -35,6 +35,9 @@ struct redis_conn *redis_conn_open(struct event_base *base, const struct redis_u
  * out of memory: the connection is then of no further use. */
 bool redis_conn_send(struct redis_conn *conn, const void *command, size_t n);
 
+/* Ends the connection when a reply, or a part of it, is larger than so many bytes; 0: never. */
+void redis_conn_limit(struct redis_conn *conn, size_t bytes);
+
 /* When bytes came last, on the monotonic clock; 0: never. */
 int64_t redis_conn_read_ms(const struct redis_conn *conn);
 

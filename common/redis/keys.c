@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 static const char *const suffixes[] = {
-    [KEY_DEAD] = "dead", [KEY_LINEAGE] = "lineage", [KEY_PROBE] = "probe"};
+    [KEY_DEAD] = "dead", [KEY_OWNER] = "owner", [KEY_ACCOUNT] = "account", [KEY_PROBE] = "probe"};
 
 char *key_new(const char *stream, enum redis_key key)
 {

@@ -7,7 +7,8 @@
 
 enum redis_key {
     KEY_DEAD,    /* stream of the entries that logworker could not read */
-    KEY_LINEAGE, /* which data set this is */
+    KEY_OWNER,   /* lease of the worker that reads the stream */
+    KEY_ACCOUNT, /* hash: what became of the entries that were removed */
     KEY_PROBE,   /* never exists: a write that changes nothing names it */
 };
 

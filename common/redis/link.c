@@ -60,6 +60,7 @@ struct redis_link {
     struct event *timer;          /* meaning: see link_state */
     bool timer_set;               /* LINK_READY: the timer is running */
     bool was_ready;               /* LINK_BROKEN: `down` follows, not `failed` */
+    bool at_once;                 /* LINK_BROKEN: the next attempt does not wait */
     int64_t ready_ms;             /* when it became ready last */
     int64_t backoff_ms;           /* before the next attempt, without the jitter */
     unsigned busy;                /* user callbacks on the stack */
@@ -187,7 +188,8 @@ static void clear_up(struct redis_link *link)
     if (link->was_ready && monotonic_now_ms() - link->ready_ms >= STABLE_MS)
         link->backoff_ms = link->config.backoff_min_ms;
     if (link->state != LINK_FREED) {
-        set_state(link, LINK_WAITING, next_backoff(link));
+        set_state(link, LINK_WAITING, link->at_once ? 0 : next_backoff(link));
+        link->at_once = false;
         if (link->was_ready)
             link->events.down(link->why, link->arg);
         else if (link->events.failed != NULL)
@@ -413,6 +415,18 @@ bool redis_link_ready(const struct redis_link *link)
 size_t redis_link_pending(const struct redis_link *link)
 {
     return link->count;
+}
+
+void redis_link_renew(struct redis_link *link)
+{
+    link->at_once = link->state == LINK_READY;
+    give_up(link, "the connection is made anew");
+}
+
+void redis_link_limit_reply(struct redis_link *link, size_t bytes)
+{
+    if (link->conn != NULL)
+        redis_conn_limit(link->conn, bytes);
 }
 
 void redis_link_reset(struct redis_link *link, const char *why)

@@ -73,10 +73,17 @@ bool redis_link_send_buf(struct redis_link *link, const struct buf *command, red
 bool redis_link_send_words(struct redis_link *link, const char *const *words, size_t count,
                            redis_reply_cb *cb, void *arg);
 
+/* From now on, and on this connection, a reply that is larger than so many bytes breaks it, before
+ * it has taken much more memory; 0: none does. */
+void redis_link_limit_reply(struct redis_link *link, size_t bytes);
+
 /* Gives the connection, or the attempt, up: for replies that make no sense. The link is not ready
  * from here on. The event loop then runs the pending callbacks with NULL, and `down` or `failed`.
  * Replies that are still on their way are thrown away. Does nothing without a connection. */
 void redis_link_reset(struct redis_link *link, const char *why);
+
+/* The same, to get rid of what is under way: the next attempt follows at once. */
+void redis_link_renew(struct redis_link *link);
 
 /* Commands without a reply yet. */
 size_t redis_link_pending(const struct redis_link *link);

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -89,6 +90,11 @@ class Process:
     def signal(self, number):
         self.popen.send_signal(number)
 
+    def freeze(self):
+        """SIGSTOP, and waits until it has taken effect."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: re.search(r"^State:\s+T", read_text(f"/proc/{self.pid}/status"), re.M), f"{self.name} to be stopped")
+
     def wait(self, seconds=20.0):
         try:
             return self.popen.wait(seconds * SCALE)
@@ -125,15 +131,40 @@ class Redis(Process):
 
     graceful = False
 
-    def __init__(self, box, name="redis", appendonly=False, args=()):
+    def __init__(self, box, name="redis", appendonly=False, args=(), clock=False):
         self.socket = box.path(name + ".sock")
-        directory = box.path(name + ".d")
-        os.makedirs(directory)
-        super().__init__(box, name, ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", directory,
+        self.directory = box.path(name + ".d")
+        os.makedirs(self.directory)
+        super().__init__(box, name, ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.directory,
                                      "--save", "", "--appendonly", "yes" if appendonly else "no",
                                      # The default, everysec, may put the write off until after the answer (README.md).
                                      "--appendfsync", "no", *args])
         self.url = "unix://" + self.socket
+        if clock:
+            self.step_clock(0)
+            self.env = {"LD_PRELOAD": program("tests/clock.so"), "CLOCK_FILE": self.clock_path}
+
+    @property
+    def clock_path(self):
+        return self.directory + ".clock"
+
+    def step_clock(self, ms):
+        """Puts the clock so many milliseconds before (or, negative, behind) the system's, at once and for later lives."""
+        with open(self.clock_path, "r+b" if os.path.exists(self.clock_path) else "wb") as f:
+            f.write(struct.pack("=q", ms))
+
+    def copy_data(self, path):
+        """A copy of the data as a kill at this moment would leave them."""
+        self.freeze()
+        try:
+            shutil.copytree(self.directory, path, ignore=shutil.ignore_patterns("temp-*"))  # of a child that goes on
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def put_back(self, path):
+        """Exchanges the data for a copy. It must not run meanwhile."""
+        shutil.rmtree(self.directory)
+        shutil.copytree(path, self.directory)
 
     def start(self):
         self.spawn()
@@ -163,12 +194,9 @@ class Redis(Process):
     def length(self, stream="logs-stream"):
         return self("XLEN", stream)
 
-    def pending(self, stream="logs-stream", group="logworkers"):
-        return self("XPENDING", stream, group)[0]
-
-    def drained(self, stream="logs-stream", group="logworkers"):
-        """Whether nothing is left to do: neither an entry nor a pending one."""
-        return self.length(stream) == 0 and self.pending(stream, group) == 0
+    def drained(self, stream="logs-stream"):
+        """Whether nothing is left to do."""
+        return self.length(stream) == 0
 
 
 class Logd(Process):
@@ -237,6 +265,24 @@ class Worker(Process):
         if ready:
             self.wait_output(r"^logworker: consuming ", since=since)
         return self
+
+    @property
+    def port(self):
+        """Of --listen 127.0.0.1:0, in its latest life."""
+        return int(re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", self.stderr() + self.stdout())[-1])
+
+    def readyz(self):
+        """(status, text and note) of /readyz."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SCALE)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            return response.status, "; ".join(json.loads(response.read()).values())
+        finally:
+            connection.close()
+
+    def metrics(self):
+        return metrics(self.port)
 
     def lines(self):
         """The whole lines of app.log, as bytes without the line feed."""

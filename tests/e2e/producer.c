@@ -239,6 +239,7 @@ static void print_statistics(logclient_status_t flushed)
     print_stat("retries", LOGCLIENT_STAT_RETRIES);
     print_stat("ring_fallback", LOGCLIENT_STAT_RING_FALLBACK);
     print_stat("adopted", LOGCLIENT_STAT_ADOPTED);
+    print_stat("adopted_rejected", LOGCLIENT_STAT_ADOPTED_REJECTED);
     print_stat("damaged", LOGCLIENT_STAT_DAMAGED);
     printf("\"refused\":%ld,\"signals\":%d,\"flushed\":%s}\n", refused,
            __atomic_load_n(&signals_accepted, __ATOMIC_RELAXED),

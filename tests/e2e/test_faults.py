@@ -156,8 +156,7 @@ def listening(box, redis, *args, **kw):
 
 
 def law(redis, logd, port):
-    """accepted = written + filtered + dead-lettered + still queued, with a worker that has its first life. What it has just
-    written is counted before Redis has deleted it."""
+    """accepted = written + filtered + dead-lettered + still queued. What Redis has just removed is told a little later."""
     def sides():
         counted = metrics(port)
         gone = sum(counted[f"logworker_records_{n}_total"] for n in ("written", "filtered", "dead"))
@@ -179,7 +178,7 @@ def test_full_disk_under_the_log(box, redis, logd, mount, policy):
     wait_until(lambda: metrics(port)["logworker_write_errors_total"] >= 2, "another attempt")
     law(redis, logd, port)
     assert redis.length() > 1000
-    assert len(worker.lines()) >= 6000 - redis.length(), "acknowledged without being written"
+    assert len(worker.lines()) >= 6000 - redis.length(), "committed without being written"
     room(disk)
     drained(redis, worker, producer)
     law(redis, logd, port)

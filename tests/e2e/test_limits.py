@@ -9,9 +9,10 @@ import socket
 
 import pytest
 
-from pipeline import SCALE, Logd, messages, metrics, record, wait_until
+from pipeline import SCALE, Logd, Worker, messages, metrics, record, wait_until
 from rawhttp import Connection, one, request
 from resp import RedisError
+from test_worker import die_before_commit, fill
 
 
 class Pipe:
@@ -293,24 +294,33 @@ def test_redis_timeout(box, redis):
     wait_until(lambda: logd.post(record("after"))[0] == 200, "logd to take records again")
 
 
-def account(page):
-    """The rights that a man page names, as Redis takes them."""
+def rights(page):
+    """The commands and the keys that a man page names."""
     with open(os.path.join(os.path.dirname(__file__), "..", "..", page), encoding="ascii") as f:
         section = re.search(r"An account of its own.*?In a Redis", f.read(), re.S).group()
-    commands = re.findall(r"\b[A-Z]{3,}(?: (?:LOAD|CREATE|GET|SETNAME|ID|LIST|KILL))?\b", re.sub(r"(?m)^\.IR.*", "", section))
-    keys = re.findall(r"(?m)^\.IR STREAM (\S*)", section)
-    assert "PING" in commands and len(keys) == 3
-    return ["on", ">secret", *("~logs-stream" + k.strip(",") for k in keys),
-            *("+" + c.lower().replace(" ", "|") for c in commands)]
+    sub = "LOAD|CREATE|DESTROY|STREAM|GROUPS|GET"
+    commands = re.findall(rf"\b[A-Z]{{3,}}(?: (?:{sub}))?\b", re.sub(r"(?m)^\.IR.*", "", section))
+    assert "PING" in commands
+    return [c.lower().replace(" ", "|") for c in commands], re.findall(r"(?m)^\.IR STREAM ([^\s,]*)", section)
+
+
+def make_account(redis, name, page):
+    commands, keys = rights(page)
+    redis("ACL", "SETUSER", name, "on", ">secret", *("~logs-stream" + k for k in keys), *("+" + c for c in commands))
+    return commands
+
+
+def used_commands(redis):
+    return set(re.findall(r"^cmdstat_(\S+?):calls=[1-9]", redis("INFO", "commandstats"), re.M))
 
 
 def test_accounts_of_the_man_pages(box, redis):
-    """The rights that logd.8 and logworker.8 name are enough for all that the two do."""
-    redis("ACL", "SETUSER", "logd", *account("logd/logd.8"))
-    redis("ACL", "SETUSER", "logworker", *account("worker/logworker.8"))
+    """The rights that logd.8 and logworker.8 name are enough for all that the two do, and the worker needs each of them."""
+    make_account(redis, "logd", "logd/logd.8")
+    commands = make_account(redis, "logworker", "worker/logworker.8")
     at = f"secret@127.0.0.1:{free_port_of(redis)}"
     logd = box.logd(f"redis://logd:{at}", "--no-echo")
-    worker = box.worker(f"redis://logworker:{at}", "--listen", "127.0.0.1:0")
+    worker = box.worker(f"redis://logworker:{at}", "--listen", "127.0.0.1:0", "--lease", "300ms")
     producer = {"Log-Producer": "0" * 32, "Log-Sequence": "1"}
     assert logd.post(record("a"))[0] == 200
     assert [logd.post(record("b"), producer)[2]["duplicates"] for _ in range(2)] == [0, 1]
@@ -322,7 +332,47 @@ def test_accounts_of_the_man_pages(box, redis):
     assert redis.length("logs-stream:dead") == 1
     status_port = int(worker.wait_output(r"metrics at http://127\.0\.0\.1:(\d+)").group(1))
     wait_until(lambda: metrics(status_port)["logworker_records_written_total"] == 3, "the worker's counters")
+    redis("XGROUP", "CREATE", "logs-stream", "logworkers", "0")
+    wait_until(lambda: redis("XINFO", "GROUPS", "logs-stream") == [], "the end of the old group")
+    redis("DEL", "logs-stream")
+    wait_until(lambda: redis("EXISTS", "logs-stream"), "a new stream")
+    assert logd.post(record("d"))[0] == 200
+    wait_until(redis.drained, "the worker")
+    assert worker.messages() == ["a", "b", "c", "d"] and logd.stop() == 0
+    fill(redis, 0, 5)
+    wait_until(redis.drained, "the worker")
+    die_before_commit(redis, worker, 5, 5)
+    spare = box.worker(f"redis://logworker:{at}", name="spare", output=box.path("spare.log"))
+    wait_until(redis.drained, "the spare")
+    worker.start(ready=False).wait_output("standing by")
+    wait_until(lambda: len(worker.lines()) == 9, "the batch to be left to the spare")
+    assert spare.stop() == worker.stop() == 0
     assert redis("ACL", "LOG") == []
+    assert set(commands) - used_commands(redis) == set()
+
+
+def test_accounts_that_may_not_read_the_settings(box, redis):
+    """CONFIG GET is for the warnings only."""
+    make_account(redis, "logworker", "worker/logworker.8")
+    redis("ACL", "SETUSER", "logworker", "-config|get")
+    worker = box.worker(f"redis://logworker:secret@127.0.0.1:{free_port_of(redis)}")
+    redis("XADD", "logs-stream", "*", "bad", "entry")
+    wait_until(redis.drained, "the worker")
+    assert worker.stop() == 0
+    assert {dict(zip(e[::2], e[1::2]))["object"] for e in redis("ACL", "LOG")} == {"config|get"}
+
+
+@pytest.mark.parametrize("missing", ["xtrim", "hincrby", "evalsha", "eval", "script|load", "xread", "xinfo|stream"])
+def test_accounts_that_lack_a_right(box, redis, missing):
+    """The worker says which, loses nothing, and goes on when it is given."""
+    make_account(redis, "logworker", "worker/logworker.8")
+    redis("ACL", "SETUSER", "logworker", "-" + missing)
+    redis("XADD", "logs-stream", "*", *[x for pair in record("a", timestamp="2026-11-24T02:35:02.123Z").items() for x in pair])
+    worker = Worker(box, f"redis://logworker:secret@127.0.0.1:{free_port_of(redis)}").start(ready=False)
+    worker.wait_output("NOPERM|can.t run this command" if missing != "script|load" else "consuming")
+    redis("ACL", "SETUSER", "logworker", "+" + missing)
+    wait_until(redis.drained, "the worker", 20)
+    assert worker.messages() == ["a"]
 
 
 def free_port_of(redis):

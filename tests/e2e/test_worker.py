@@ -20,11 +20,16 @@ def add(redis, message, level="warn", service="test", stamp=STAMP, fields=None, 
     return redis("XADD", stream, "*", "service", service, "level", level, "message", message, "timestamp", stamp, *more)
 
 
+def additions(first, count, level="warn"):
+    """The commands that add entries whose messages are numbers."""
+    return [["XADD", "logs-stream", "*", "service", "test", "level", level, "message", str(n), "timestamp", STAMP]
+            for n in range(first, first + count)]
+
+
 def fill(redis, first, count, level="warn"):
-    """Many entries in one round trip; their messages are numbers."""
+    """Many entries in one round trip."""
     with redis.client() as c:
-        c.pipeline([["XADD", "logs-stream", "*", "service", "test", "level", level, "message", str(n), "timestamp", STAMP]
-                    for n in range(first, first + count)])
+        c.pipeline(additions(first, count, level))
 
 
 def numbers(worker):
@@ -32,7 +37,7 @@ def numbers(worker):
 
 
 def drain(redis, seconds=20):
-    wait_until(redis.drained, lambda: f"the stream to be empty; {redis.length()} entries, {redis.pending()} pending", seconds)
+    wait_until(redis.drained, lambda: f"the stream to be empty; {redis.length()} entries are left", seconds)
 
 
 # ---- Lines ----
@@ -96,15 +101,28 @@ def test_order_and_an_empty_stream(box, redis):
         fill(redis, k, 1000)
     drain(redis)
     assert numbers(worker) == list(range(20000))
-    assert redis("XINFO", "GROUPS", "logs-stream")[0][3] == 1  # one consumer
+    assert redis("XINFO", "GROUPS", "logs-stream") == []
 
 
-def test_group_consumer_and_stream_options(box, redis):
-    worker = box.worker(redis, "--stream", "other", "--group", "g", "--consumer", "c")
+def test_stream_option(box, redis):
+    worker = box.worker(redis, "--stream", "other")
+    redis("XADD", "other", "*", "x", "y")
     add(redis, "m", stream="other")
-    wait_until(lambda: redis.drained("other", "g"), "the stream to be empty")
+    wait_until(lambda: redis.drained("other"), "the stream to be empty")
     assert worker.messages() == ["m"]
-    assert redis("XINFO", "CONSUMERS", "other", "g")[0][1] == "c"
+    assert sorted(redis("KEYS", "*")) == ["other", "other:account", "other:dead", "other:owner"]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10000])
+def test_batch_option(box, redis, batch):
+    """No more entries are read and committed at a time."""
+    fill(redis, 0, 2000)
+    worker = box.worker(redis, "--batch", str(batch))
+    drain(redis)
+    assert numbers(worker) == list(range(2000))
+    assert worker.stop() == 0
+    batches = int(re.search(r"batches (\d+)", worker.stderr()).group(1))
+    assert -(-2000 // batch) <= batches and (batch < 100) == (batches > 20)
 
 
 # ---- Dead letters ----
@@ -174,7 +192,21 @@ def test_a_dead_letter_is_said_with_its_reason(box, redis):
     """Malformed entries went away in silence."""
     worker = box.worker(redis)
     entry_id = redis("XADD", "logs-stream", "*", *[x for pair in GOOD + [("x", "y")] for x in pair])
-    worker.wait_output(f'warning: entry {entry_id} is malformed, and was moved to logs-stream:dead: unknown field "x"$')
+    worker.wait_output(f'warning: entry {entry_id} is malformed: unknown field "x"; it was moved to logs-stream:dead$')
+
+
+def test_a_dead_letter_has_no_more_than_the_first_3500_fields(box, redis):
+    """More than Lua could unpack ended in an error, for ever."""
+    worker = box.worker(redis)
+    whole, cut = ([x for n in range(count) for x in (f"f{n}", n)] for count in (3500, 20000))
+    for fields in (whole, cut):
+        redis("XADD", "logs-stream", "*", *fields)
+    add(redis, "good")
+    drain(redis)
+    (_, first), (_, second) = redis("XRANGE", "logs-stream:dead", "-", "+")
+    assert first[4:] == [str(x) for x in whole] and "only the first" not in first[1]
+    assert second[4:] == [str(x) for x in cut[:7000]] and "only the first 3500 fields are here" in second[1]
+    assert worker.messages() == ["good"]
 
 
 def test_what_logd_has_accepted_is_not_too_long(box, redis):
@@ -193,7 +225,7 @@ def test_dead_letters_that_redis_refuses_are_kept(box, redis):
     fill(redis, 0, 10)
     redis("XADD", "logs-stream", "*", "x", "y")
     worker = box.worker(redis)
-    worker.wait_output("WRONGTYPE")
+    worker.wait_output("refused to commit a batch: .*WRONGTYPE")
     assert redis.length() >= 1
     redis("DEL", "logs-stream:dead")
     drain(redis, 60)
@@ -241,7 +273,8 @@ def test_redis_restarts(box):
     assert numbers(worker) == list(range(5000))
 
 
-def test_group_is_made_again_after_flushall(box, redis):
+def test_flushall_between_records(box, redis):
+    """What the worker has written is not written again, and what comes afterwards is written."""
     worker = box.worker(redis)
     for i in range(3):
         add(redis, str(i))
@@ -253,44 +286,78 @@ def test_group_is_made_again_after_flushall(box, redis):
     assert numbers(worker) == [0, 1, 2, 3]
 
 
-def test_records_before_the_group_is_made_again_are_read(box, redis):
-    """FLUSHALL and a record before the worker notices: the new group begins at 0."""
+def test_flushall_and_a_record_before_the_worker_notices(box, redis):
     worker = box.worker(redis)
     add(redis, "0")
     drain(redis)
     with redis.client() as c:
-        c.pipeline([["FLUSHALL"], ["XADD", "logs-stream", "*", "service", "s", "level", "warn", "message", "1", "timestamp", STAMP]])
+        c.pipeline([["FLUSHALL"], *additions(1, 1)])
     wait_until(lambda: len(worker.lines()) == 2, "the record")
+    drain(redis)
     assert numbers(worker) == [0, 1]
+    # The opening makes all that was lost with it.
+    wait_until(lambda: redis("HGET", "logs-stream:account", "written") == "1" and redis("EXISTS", "logs-stream:owner"),
+               "owner and account")
 
 
 def test_redis_loses_its_data(box):
-    """An empty Redis begins anew: its ids are another lineage's, and none is skipped."""
+    """An empty Redis begins anew, with smaller ids than those that were committed: no id decides anything."""
     redis = box.redis()
     worker = box.worker(redis)
     fill(redis, 0, 100)
     drain(redis)
     redis.kill()
     redis.start()
-    # An id far smaller than those that were committed.
-    wait_until(lambda: redis("EXISTS", "logs-stream"), "the group")
+    wait_until(lambda: redis("EXISTS", "logs-stream"), "the opening")
     redis("DEL", "logs-stream")
-    redis("XADD", "logs-stream", "5-1", "service", "s", "level", "warn", "message", "100", "timestamp", STAMP)
+    redis("XADD", "logs-stream", "5-1", *additions(100, 1)[0][3:])
     wait_until(lambda: len(worker.lines()) == 101, "the record")
+    drain(redis)
     assert numbers(worker) == list(range(101))
 
 
-def test_redis_hangs(box, redis):
-    """Stopped for a while, Redis goes on: the worker lives meanwhile, and nothing is lost or doubled."""
+def test_scripts_are_flushed(box, redis):
+    """The worker stood still for ever."""
     worker = box.worker(redis)
+    for i in range(3):
+        fill(redis, i * 10, 10)
+        drain(redis)
+        redis("SCRIPT", "FLUSH")
+    fill(redis, 30, 10)
+    drain(redis)
+    assert numbers(worker) == list(range(40))
+
+
+def test_account_under_a_key_of_another_type(box, redis):
+    """Nothing is removed that is not counted."""
+    worker = box.worker(redis)
+    with redis.client() as c:
+        c.pipeline([["MULTI"], ["DEL", "logs-stream:account"], ["SET", "logs-stream:account", "x"], *additions(0, 10), ["EXEC"]])
+    worker.wait_output("WRONGTYPE")
+    assert redis.length() == 10
+    redis("DEL", "logs-stream:account")
+    drain(redis)
+    fill(redis, 10, 10)
+    drain(redis)
+    assert numbers(worker) == list(range(20))
+    info = redis("XINFO", "STREAM", "logs-stream")
+    account = redis("HMGET", "logs-stream:account", "written", "filtered", "dead")
+    assert dict(zip(info[::2], info[1::2]))["entries-added"] == sum(int(n or 0) for n in account) == 20
+
+
+def test_redis_hangs(box, redis):
+    """It is given up, and the log is rotated meanwhile. When Redis goes on, nothing is lost or doubled, and the worker turns to
+    the new file, which it doesn't while a batch is in hand."""
+    worker = box.worker(redis, "--redis-timeout", "500ms")
     fill(redis, 0, 100)
     redis.signal(signal.SIGSTOP)
     try:
+        worker.wait_output("the connection to Redis at .* broke: ")
         os.rename(worker.output, worker.output + ".1")
         worker.signal(signal.SIGHUP)
-        wait_until(lambda: os.path.exists(worker.output), "a new app.log")
     finally:
         redis.signal(signal.SIGCONT)
+    wait_until(lambda: os.path.exists(worker.output), "a new app.log", 30)
     fill(redis, 100, 100)
     drain(redis, 60)
     every = read_lines(worker.output + ".1") + worker.lines()
@@ -392,7 +459,7 @@ def test_sighup_before_the_loop_reopens_the_log_later(box, redis):
 
 def test_second_worker_on_one_log_is_refused(box, redis):
     worker = box.worker(redis)
-    second = box.run("second", [program("logworker"), "--redis", redis.url, "--output", worker.output, "--consumer", "other"])
+    second = box.run("second", [program("logworker"), "--redis", redis.url, "--output", worker.output])
     assert second.popen.returncode == 69
     assert worker.output in second.stderr()
     add(redis, "m")
@@ -406,7 +473,7 @@ def test_second_worker_by_a_link_to_the_log_is_refused(box, redis, link):
     worker = box.worker(redis)
     path = box.path("link.log")
     link(worker.output, path)
-    second = box.run("second", [program("logworker"), "--redis", redis.url, "--output", path, "--consumer", "other"])
+    second = box.run("second", [program("logworker"), "--redis", redis.url, "--output", path])
     assert second.popen.returncode == 69
     assert path in second.stderr() and worker.output in second.stderr() and "another logworker" in second.stderr()
     add(redis, "0")
@@ -449,30 +516,50 @@ def test_kills_leave_each_record_once(box):
     assert numbers(worker) == list(range(count[0]))
 
 
-def die_before_commit(redis, worker, tail, first, count):
-    """Leaves things as a worker does that dies between its write and its commit: entries delivered to it, and lines, or a part
-    of them, behind the committed offset."""
+def die_before_commit(redis, worker, first, count, lines=None, torn=0):
+    """Kills the worker when a batch of so many entries is written, and not committed. Of its lines all are left, or the first
+    `lines` and `torn` bytes of the next one."""
+    size, had = os.path.getsize(worker.output), len(worker.lines())
+    with redis.client() as c:
+        # A batch at once, as the worker has learned how much it can ask for; its commit waits.
+        c.pipeline([["MULTI"], *additions(first, count), ["CLIENT", "PAUSE", "600000", "WRITE"], ["EXEC"]])
+    wait_until(lambda: len(worker.lines()) == had + count, "the lines")
     worker.kill()
-    fill(redis, first, count)
-    consumer = redis("XINFO", "CONSUMERS", "logs-stream", "logworkers")[0][1]
-    redis("XREADGROUP", "GROUP", "logworkers", consumer, "COUNT", str(count), "STREAMS", "logs-stream", ">")
-    with open(worker.output, "ab") as f:
-        f.write(tail)
+    wait_until(lambda: len(redis("CLIENT", "LIST").splitlines()) == 1, "the end of the worker's connections")
+    redis("CLIENT", "UNPAUSE")
+    assert redis.length() == count
+    if lines is not None:
+        written = worker.lines()[had:]
+        os.truncate(worker.output, size + sum(len(line) + 1 for line in written[:lines]) + torn)
 
 
-@pytest.mark.parametrize("tail", [
-    b'{"level":"warn","message":"5","service":"test","timestamp":"2026-11-24T02:35:02.123Z"}\n',
-    b'{"level":"warn","message":"5","service":"test","timestamp":"2026-11-24T02:35:02.123Z"}\n{"half a l', b"{", b"\0" * 5000,
-], ids=["a line", "a line and a half", "one byte", "zeros"])
-def test_uncommitted_tail_is_cut_and_written_again(box, redis, tail):
+@pytest.mark.parametrize("lines, torn", [(3, 0), (2, 20), (2, 0), (1, 1), (0, 40), (0, 0)])
+def test_killed_before_its_commit(box, redis, lines, torn):
+    """What stands in the log is not written again; what doesn't is; a torn line is made whole."""
     worker = box.worker(redis)
     fill(redis, 0, 5)
     drain(redis)
-    die_before_commit(redis, worker, tail, 5, 3)
+    die_before_commit(redis, worker, 5, 3, lines, torn)
     worker.start()
     fill(redis, 8, 2)
     drain(redis)
     assert numbers(worker) == list(range(10))
+    assert redis("HGET", "logs-stream:account", "written") == "10"
+
+
+def test_zeros_of_a_power_cut_get_a_line_of_their_own(box, redis):
+    """They are the beginning of no line, so they are not cut."""
+    worker = box.worker(redis)
+    fill(redis, 0, 5)
+    drain(redis)
+    die_before_commit(redis, worker, 5, 3, 1)
+    with open(worker.output, "ab") as f:
+        f.write(b"\0" * 5000)
+    worker.start()
+    drain(redis)
+    lines = worker.lines()
+    assert lines.pop(6) == b"\0" * 5000
+    assert [int(json.loads(line)["message"]) for line in lines] == list(range(8))
 
 
 def test_tail_whose_entries_are_gone_stays(box, redis):
@@ -497,7 +584,7 @@ def damage_cut(path):
 
 def damage_zero(path):
     with open(path, "r+b") as f:
-        f.write(b"\0" * 512)
+        f.write(b"\0" * 1024)
 
 
 def damage_empty(path):
@@ -506,7 +593,7 @@ def damage_empty(path):
 
 def damage_garbage(path):
     with open(path, "wb") as f:
-        f.write(os.urandom(512))
+        f.write(os.urandom(1024))
 
 
 def damage_checksums(path):
@@ -526,7 +613,8 @@ def damage_foreign(path):
 
 @pytest.mark.parametrize("damage", [os.unlink, damage_cut, damage_zero, damage_empty, damage_garbage, damage_checksums,
                                     damage_foreign])
-def test_state_that_cannot_be_trusted_cuts_nothing(box, redis, damage):
+def test_state_that_cannot_be_trusted(box, redis, damage):
+    """The worker says so, cuts nothing, and goes on behind what is there."""
     worker = box.worker(redis)
     fill(redis, 0, 10)
     drain(redis)
@@ -564,55 +652,66 @@ def test_log_shorter_than_the_state_says(box, redis):
     assert numbers(worker) == list(range(10, 15))
 
 
-def test_committed_entries_that_are_still_pending_are_not_written_again(box, redis):
-    """The worker died after its commit, and before XACK: the entries come again, and are skipped."""
-    worker = box.worker(redis)
-    fill(redis, 0, 5)
-    drain(redis)
-    worker.kill()
-    committed = re.findall(rb"id=(\d+-\d+)", open(worker.state, "rb").read())
-    newest = max(committed, key=lambda i: [int(x) for x in i.split(b"-")]).decode()
-    consumer = redis("XINFO", "CONSUMERS", "logs-stream", "logworkers")[0][1]
-    # Put an entry of a committed id back, as one that was delivered and not acknowledged. Redis gives out ids in ascending
-    # order only, so the stream is made anew; its lineage is kept.
-    redis("DEL", "logs-stream")
-    redis("XADD", "logs-stream", newest, "service", "test", "level", "warn", "message", "4", "timestamp", STAMP)
-    redis("XGROUP", "CREATE", "logs-stream", "logworkers", "0")
-    redis("XREADGROUP", "GROUP", "logworkers", consumer, "STREAMS", "logs-stream", ">")
-    fill(redis, 5, 2)
-    worker.start()
-    drain(redis)
-    assert numbers(worker) == list(range(7))
-
-
 def test_state_file_format(box, redis):
+    """Doc/protocol.md, section 5.1."""
     worker = box.worker(redis)
+    ids = []
     for i in range(3):
-        add(redis, str(i))
+        ids.append(redis("XADD", "logs-stream", "*", *additions(i, 1)[0][3:]))
         drain(redis)
+    token = redis("HGET", "logs-stream:account", "token")
     assert worker.stop() == 0
     with open(worker.state, "rb") as f:
         data = f.read()
-    assert len(data) == 512
+    assert len(data) == 1024
     states = []
     for k in (0, 1):
-        line = data[k * 256:(k + 1) * 256]
+        line = data[k * 512:(k + 1) * 512]
         assert line.endswith(b"\n")
         text = line.decode().rstrip()
         head, crc = text.rsplit("crc=", 1)
         assert f"{zlib.crc32(head.encode()):08x}" == crc
-        assert head.startswith("logworker-state 1 gen=")
+        assert head.startswith("logworker-state 2 gen=")
         state = dict(pair.split("=", 1) for pair in head.split()[2:])
-        assert list(state) == ["gen", "dev", "ino", "offset", "id", "lineage", "boot", "sync"]
+        assert list(state) == ["gen", "dev", "ino", "offset", "first", "last", "token"]
         assert int(state["gen"]) % 2 == k
         states.append(state)
-    newest = max(states, key=lambda s: int(s["gen"]))
-    stat = os.stat(worker.output)
-    assert (int(newest["dev"]), int(newest["ino"]), int(newest["offset"])) == (stat.st_dev, stat.st_ino, stat.st_size)
-    assert newest["lineage"] == redis("GET", "logs-stream:lineage")
-    assert re.fullmatch("[0-9a-f]{32}", newest["boot"]) and newest["sync"] == "0"
-    gens = sorted(int(s["gen"]) for s in states)
-    assert gens[1] == gens[0] + 1
+    before, newest = sorted(states, key=lambda s: int(s["gen"]))
+    assert int(newest["gen"]) == int(before["gen"]) + 1
+    stat, last_line = os.stat(worker.output), len(worker.lines()[-1]) + 1
+    assert (int(newest["dev"]), int(newest["ino"]), int(newest["offset"])) == (stat.st_dev, stat.st_ino, stat.st_size - last_line)
+    assert [s["first"] for s in (before, newest)] == [s["last"] for s in (before, newest)] == ids[1:]
+    assert re.fullmatch("[0-9a-f]{32}", newest["token"])
+    assert newest["token"] == before["token"] == token
+
+
+@pytest.mark.parametrize("log, slot", [(b"", "offset=0 first=0-1 last=0-0"), (b"old\n", "offset=4 first=7-10 last=7-9")])
+def test_state_without_a_batch_in_hand(box, redis, log, slot):
+    """A log that has lines may have any of the stream's entries; an empty one has none."""
+    redis("XADD", "logs-stream", "7-9", *additions(0, 1)[0][3:])
+    redis("XDEL", "logs-stream", "7-9")
+    box.write("app.log", log)
+    worker = box.worker(redis)
+    assert worker.stop() == 0
+    with open(worker.state, encoding="ascii") as f:
+        assert f" {slot} token=" in f.read()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_state_that_is_removed_under_the_worker_is_made_anew(box, redis, replace):
+    """Without it a kill would leave nothing to compare by."""
+    worker = box.worker(redis)
+    fill(redis, 0, 5)
+    drain(redis)
+    os.unlink(worker.state)
+    if replace:
+        with open(worker.state, "wb") as f:
+            f.write(b"something else\n")
+    die_before_commit(redis, worker, 5, 3, 1, 10)
+    assert "was removed or replaced: it is made anew" in worker.stderr()
+    worker.start()
+    drain(redis)
+    assert numbers(worker) == list(range(8))
 
 
 COUNTER = r"""
@@ -651,7 +750,7 @@ def traced_worker(box, redis, *args, source=COUNTER):
 @pytest.mark.parametrize("policy", ["never", "batch", "1"])
 def test_fsync_policies(box, redis, policy):
     worker, trace = traced_worker(box, redis, "--fsync", policy)
-    pair = [worker.output.encode(), worker.state.encode()]
+    log, state = worker.output.encode(), worker.state.encode()
     for n in range(5):
         add(redis, str(n))
         drain(redis)
@@ -666,10 +765,9 @@ def test_fsync_policies(box, redis, policy):
     if policy == "never":
         assert read_lines(trace) == []
     elif policy == "1":
-        assert synced[:4] == pair * 2
+        assert synced[:4] == [log, state] * 2
     else:
-        assert synced == pair * 6  # what is there at the start, and five batches
-        assert b" sync=1 " in open(worker.state, "rb").read()
+        assert synced == [state] + [state, log] * 5  # the first slot of all, and five batches
 
 
 def test_fsync_before_a_rotation(box, redis):
@@ -686,7 +784,8 @@ def test_fsync_before_a_rotation(box, redis):
 # ---- Options and errors ----
 
 @pytest.mark.parametrize("args", [["--nonsense"], ["--level", "loud"], ["--fsync", "sometimes"], ["--redis", "x://y"], ["operand"],
-                                  ["--log-level", "loud"], ["--max-message", "64k"]])
+                                  ["--log-level", "loud"], ["--max-message", "64k"], ["--group", "g"], ["--consumer", "c"],
+                                  ["--lease", "0"], ["--batch-bytes", "1"], ["--look-back", "x"]])
 def test_usage_errors(box, args):
     p = box.run("logworker", [program("logworker"), *args], cwd=box.dir)
     assert p.popen.returncode == 64

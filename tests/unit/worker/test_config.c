@@ -48,14 +48,16 @@ static void test_defaults(void **state)
     parse("");
     assert_string_equal(config.redis.shown, "redis://127.0.0.1:6379");
     assert_string_equal(config.stream, "logs-stream");
-    assert_string_equal(config.group, "logworkers");
-    assert_string_equal(config.consumer, "logworker");
     assert_string_equal(config.output, "app.log");
     assert_string_equal(config.dead_key, "logs-stream:dead");
-    assert_string_equal(config.lineage_key, "logs-stream:lineage");
+    assert_string_equal(config.owner_key, "logs-stream:owner");
+    assert_string_equal(config.account_key, "logs-stream:account");
     assert_null(config.listen);
     assert_int_equal(config.level, LEVEL_WARN);
-    assert_int_equal(config.batch, 128);
+    assert_int_equal(config.batch, 1000);
+    assert_int_equal(config.batch_bytes, 1 << 20);
+    assert_int_equal(config.look_back, 64 << 20);
+    assert_int_equal(config.lease_ms, 10000);
     assert_int_equal(config.fsync_s, FSYNC_NEVER);
     assert_int_equal(config.redis_timeout_ms, 5000);
     assert_int_equal(config.shutdown_timeout_ms, 10000);
@@ -72,6 +74,8 @@ static void test_the_command_line_wins(void **state)
     assert_int_equal(config.level, LEVEL_TRACE);
     assert_int_equal(config.batch, 9);
     assert_string_equal(config.dead_key, "{logs}:dead");
+    assert_string_equal(config.owner_key, "{logs}:owner");
+    assert_string_equal(config.account_key, "{logs}:account");
     assert_string_equal(config.output, "./-");
     assert_string_equal(config.listen, "127.0.0.1:0");
     assert_int_equal(config.log_level, DIAG_WARN);
@@ -108,6 +112,28 @@ static void test_fsync_is_a_word_or_a_time(void **state)
     refused("--fsync=86401", "from 1s to 1d");
 }
 
+static void test_bounds(void **state)
+{
+    (void)state;
+    parse("--batch-bytes=4k --look-back=1g --lease=100ms");
+    assert_int_equal(config.batch_bytes, 4096);
+    assert_int_equal(config.look_back, 1 << 30);
+    assert_int_equal(config.lease_ms, 100);
+    refused("--batch-bytes=4095", "--batch-bytes: \"4095\" is not valid");
+    refused("--batch-bytes=257m", "--batch-bytes: \"257m\" is not valid");
+    refused("--look-back=1023k", "--look-back: \"1023k\" is not valid");
+    refused("--lease=99ms", "--lease: \"99ms\" is not valid");
+    refused("--lease=0", "--lease: \"0\" is not valid");
+}
+
+/* Nothing reads by a group any more. */
+static void test_groups_have_no_option(void **state)
+{
+    (void)state;
+    refused("--group=g", "unknown option --group");
+    refused("--consumer=c", "unknown option --consumer");
+}
+
 static void test_standard_output_is_not_supported_yet(void **state)
 {
     (void)state;
@@ -129,7 +155,7 @@ static void test_messages_have_no_limit_of_the_workers(void **state)
 static void test_mistakes_end_the_process(void **state)
 {
     (void)state;
-    refused("--group=", "--group: \"\" is not valid: give a name");
+    refused("--stream=", "--stream: \"\" is not valid: give a name");
     refused("--output=", "--output: \"\" is not valid: give a name");
     refused("--level=loud", "--level: \"loud\" is not valid: give one of trace, debug");
     refused("--batch=10001", "from 1 to 10000");
@@ -170,6 +196,8 @@ int main(void)
         TEST(test_the_command_line_wins),
         TEST(test_levels_have_aliases),
         TEST(test_fsync_is_a_word_or_a_time),
+        TEST(test_bounds),
+        TEST(test_groups_have_no_option),
         TEST(test_standard_output_is_not_supported_yet),
         TEST(test_messages_have_no_limit_of_the_workers),
         TEST(test_mistakes_end_the_process),

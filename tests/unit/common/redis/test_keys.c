@@ -17,7 +17,8 @@ static void test_each_key_has_its_name(void **state)
         const char *name;
     } cases[] = {
         {KEY_DEAD, "logs-stream:dead"},
-        {KEY_LINEAGE, "logs-stream:lineage"},
+        {KEY_OWNER, "logs-stream:owner"},
+        {KEY_ACCOUNT, "logs-stream:account"},
         {KEY_PROBE, "logs-stream:probe"},
     };
     (void)state;

@@ -327,6 +327,81 @@ static void test_free_while_connecting(void **state)
     assert_int_equal(w->ready + w->failed + w->down, 0);
 }
 
+/* ---- Limits ---- */
+
+/* A string of so many bytes under the key "key". */
+static void set_value(struct world *w, unsigned bytes)
+{
+    char command[64], expected[32];
+    expect_reply(w, "DEL key", "integer 0");
+    snprintf(command, sizeof(command), "SETRANGE key %u x", bytes - 1);
+    snprintf(expected, sizeof(expected), "integer %u", bytes);
+    expect_reply(w, command, expected);
+}
+
+static void test_a_reply_over_the_limit_breaks_the_connection(void **state)
+{
+    struct world *w = *state;
+    open_ready(w);
+    set_value(w, 1000000);
+    redis_link_limit_reply(w->link, 100000);
+    must_send(w, "GET key");
+    run_until(w, &w->down, 1);
+    assert_int_equal(w->nulls, 1);
+    assert_string_equal(w->why, "a reply is larger than its limit");
+    run_until(w, &w->ready, 2); /* the next connection has no limit */
+    must_send(w, "GET key");
+    run_until(w, &w->replies, 1);
+    assert_int_equal(w->down, 1);
+}
+
+static void test_replies_up_to_the_limit_pass(void **state)
+{
+    struct world *w = *state;
+    open_ready(w);
+    set_value(w, 90000);
+    redis_link_limit_reply(w->link, 100000);
+    for (unsigned i = 1; i <= 20; i++) {
+        must_send(w, "GET key");
+        run_until(w, &w->replies, i);
+    }
+    assert_int_equal(w->down, 0);
+    redis_link_limit_reply(w->link, 50000);
+    redis_link_limit_reply(w->link, 0);
+    must_send(w, "GET key");
+    run_until(w, &w->replies, 21);
+    assert_int_equal(w->down, 0);
+}
+
+/* No part of it is large. */
+static void test_a_reply_of_many_parts_has_the_limit_too(void **state)
+{
+    struct world *w = *state;
+    open_ready(w);
+    for (int i = 0; i < 1000; i++)
+        must_send(w, "RPUSH list xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    run_until(w, &w->replies, 1000);
+    redis_link_limit_reply(w->link, 40000);
+    must_send(w, "LRANGE list 0 -1");
+    run_until(w, &w->down, 1);
+    assert_string_equal(w->why, "a reply is larger than its limit");
+}
+
+static void test_renewing_does_not_wait(void **state)
+{
+    struct world *w = *state;
+    w->config.backoff_min_ms = w->config.backoff_max_ms = 3600 * 1000;
+    open_ready(w);
+    must_send(w, "BLPOP none 0");
+    redis_link_renew(w->link);
+    assert_false(redis_link_ready(w->link));
+    assert_int_equal(w->nulls, 0);
+    run_until(w, &w->down, 1);
+    assert_int_equal(w->nulls, 1);
+    run_until(w, &w->ready, 2);
+    expect_reply(w, "PING", "status PONG");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +425,10 @@ int main(void)
         WITH_SERVER(test_free_in_down),
         WITHOUT(test_free_in_failed),
         WITH_SERVER(test_free_while_connecting),
+        WITH_SERVER(test_a_reply_over_the_limit_breaks_the_connection),
+        WITH_SERVER(test_replies_up_to_the_limit_pass),
+        WITH_SERVER(test_a_reply_of_many_parts_has_the_limit_too),
+        WITH_SERVER(test_renewing_does_not_wait),
     };
     signal(SIGPIPE, SIG_IGN); /* as the programs do: hiredis writes with write(2) */
     return cmocka_run_group_tests(tests, NULL, NULL);
