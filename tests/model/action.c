@@ -126,7 +126,6 @@ static bool rollback(struct state *s)
         if (s->worker[w].phase > PHASE_STANDBY)
             worker_disconnect(&s->worker[w]);
     }
-    s->run++;
     s->hurt |= HURT_ROLLBACK;
     return true;
 }

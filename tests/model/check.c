@@ -122,7 +122,7 @@ static const char *check_end(const struct state *s, const struct model *m)
         if (wrong != NULL)
             return wrong;
     }
-    for (int w = 0; w < WORKERS && s->hurt == 0; w++) {
+    for (int w = 0; w < WORKERS && s->hurt == 0 && s->touched == 0; w++) {
         if (s->worker[w].files == 1 && has_torn_line(&s->worker[w]))
             return "at the end, a torn line stands in a log";
     }

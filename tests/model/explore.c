@@ -161,9 +161,13 @@ static void print_redis(const struct redis *r)
     printf("[");
     for (int i = 0; i < r->length; i++)
         printf("%s%d:r%d", i > 0 ? " " : "", r->entry[i].id, r->entry[i].record);
-    printf("] last=%d owner=%s added=%d written=%d token=%c claims=%d taken=%x%x,%x%x", r->last,
-           owners[r->owner], r->added, r->written, r->token ? '@' + r->token : '-', r->claims,
-           r->taken[0][1], r->taken[0][0], r->taken[1][1], r->taken[1][0]);
+    printf("] last=%d owner=%s added=%d written=%d token=%c claims=%d", r->last, owners[r->owner],
+           r->added, r->written, r->token ? '@' + r->token : '-', r->claims);
+    for (int i = 0; i < WORKERS * RECORDS; i++) {
+        if (r->notes[i / RECORDS][i % RECORDS] != 0)
+            printf(" %c:%d:r%d", 'A' + i / RECORDS, r->notes[i / RECORDS][i % RECORDS],
+                   i % RECORDS + 1);
+    }
 }
 
 static void print_worker(const struct worker *k, int w)

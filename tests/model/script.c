@@ -1,6 +1,7 @@
 /* script.c: Redis in the model. */
 #include <string.h>
 
+#include "notes.h"
 #include "script.h"
 
 int redis_difference(const struct redis *r)
@@ -92,7 +93,7 @@ static void age(struct state *s, const struct rules *rules, int w)
 {
     if (s->copy.owner == OWNER(w, CURRENT))
         s->copy.owner = OWNER(w, STALE);
-    if (s->worker[w].orphan.count > 0 && (rules->no_epoch || rules->no_lease))
+    if (s->worker[w].orphan.count > 0 && rules->no_lease)
         s->worker[w].orphan.epoch = STALE;
     else
         s->worker[w].orphan = (struct orphan){0};
@@ -106,31 +107,29 @@ static void mend_account(struct redis *r)
     r->remade = 0;
 }
 
-/* Has another log, or has the stream itself, each entry of the batch in hand? */
-static bool was_taken(const struct state *s, const struct rules *rules, int w)
+int redis_notes(const struct redis *r, int w)
 {
-    const struct redis *r = &s->redis;
-    const struct slot *slot = &s->worker[w].slot;
-    unsigned taken = r->taken[w][0] | (unsigned)r->taken[w][1] << 4, in_hand, present = 0;
-    if (rules->no_cut || !s->worker[w].open_batch || (r->twice >> w & 1) ||
-        (!rules->no_run && slot->run != s->run))
+    int n = 0;
+    for (int i = 0; i < RECORDS; i++)
+        n += r->notes[w][i] != 0;
+    return n;
+}
+
+/* Are there notes for a batch in hand that its worker has not looked at? */
+static bool has_news(const struct state *s, const struct rules *rules, int w)
+{
+    const struct worker *k = &s->worker[w];
+    int notes = redis_notes(&s->redis, w);
+    if (!k->open_batch || (k->seen > 0 && rules->no_news))
         return false;
-    in_hand = (2u << (slot->last - 1)) - (1u << (slot->first - 1));
-    for (int i = 0; i < r->length; i++)
-        present |= 1u << (r->entry[i].id - 1);
-    if ((taken & in_hand) == 0 || (taken & present & in_hand) != 0)
-        return false;
-    present = (present | taken) & in_hand;
-    return (__builtin_popcount(present) == slot->count || rules->no_exact_count) &&
-           (present >> (slot->first - 1) & 1) && (present >> (slot->last - 1) & 1);
+    return notes > k->seen;
 }
 
 static void end_claim(struct redis *r, const struct rules *rules, int w)
 {
     if (!rules->no_claim_end)
         r->claims &= (uint8_t) ~(1 << w);
-    r->taken[w][0] = r->taken[w][1] = 0;
-    r->twice &= (uint8_t) ~(1 << w);
+    memset(r->notes[w], 0, sizeof(r->notes[w]));
 }
 
 static void note_opening(struct redis *r, const struct rules *rules, int w)
@@ -150,11 +149,22 @@ void redis_release(struct state *s, const struct rules *rules, int w)
         s->redis.token = 0;
 }
 
+/* For the checks: the stream is taken back while the other log has only a part of the batch in
+ * hand. Then all of that may stand in both (5.5). */
+static void excuse(struct state *s, const struct model *m, int w)
+{
+    const struct worker *k = &s->worker[w];
+    if (k->seen == 0 || notes_cover(k, m, s->redis.notes[w]))
+        return;
+    for (int i = k->slot.offset; i < k->lines; i++)
+        s->touched |= (uint8_t)(1 << (k->line[i] % TORN - 1));
+}
+
 enum open_result redis_open(struct state *s, const struct model *m, int w)
 {
     struct redis *r = &s->redis;
-    if (was_taken(s, &m->rules, w))
-        return OPEN_CUT;
+    if (has_news(s, &m->rules, w))
+        return OPEN_TAKEN;
     if (redis_owner(r) != -1 && redis_owner(r) != w) {
         if (!s->worker[w].open_batch || m->rules.no_hand_standby)
             end_claim(r, &m->rules, w);
@@ -164,6 +174,7 @@ enum open_result redis_open(struct state *s, const struct model *m, int w)
     r->owner = OWNER(w, CURRENT);
     if (!m->rules.no_raise && r->last < s->worker[w].slot.last)
         r->last = s->worker[w].slot.last;
+    excuse(s, m, w);
     note_opening(r, &m->rules, w);
     mend_account(r);
     s->unopened = 0;
@@ -176,8 +187,6 @@ static bool owns(const struct redis *r, const struct rules *rules, uint8_t owner
 {
     if (rules->no_lease)
         return true;
-    if (rules->no_epoch)
-        return r->owner != NOBODY && (r->owner - 1) / 2 == (owner - 1) / 2;
     return r->owner == owner;
 }
 
@@ -197,15 +206,11 @@ static bool was_read(const struct commit *c, struct entry e)
     return false;
 }
 
-static void note_id(struct redis *r, uint8_t id)
+static void note(struct redis *r, struct entry e)
 {
     for (int w = 0; w < WORKERS; w++) {
-        uint8_t *half = &r->taken[w][(id - 1) / 4], bit = (uint8_t)(1 << (id - 1) % 4);
-        if (!(r->claims >> w & 1))
-            continue;
-        if (*half & bit)
-            r->twice |= (uint8_t)(1 << w);
-        *half |= bit;
+        if (r->claims >> w & 1)
+            r->notes[w][e.record - 1] = e.id;
     }
 }
 
@@ -217,7 +222,7 @@ enum commit_result redis_commit(struct redis *r, const struct rules *rules, cons
     while (r->length > 0 && r->entry[0].id <= c->last) {
         if (!was_read(c, r->entry[0]))
             result = COMMIT_UNREAD;
-        note_id(r, r->entry[0].id);
+        note(r, r->entry[0]);
         redis_remove(r, 0);
     }
     r->written = (uint8_t)(r->written + c->count);

@@ -25,7 +25,7 @@ bool redis_add(struct state *s, const struct model *m);
 enum open_result {
     OPEN_DONE,
     OPEN_STANDBY, /* another log owns the stream */
-    OPEN_CUT,     /* others have the batch in hand */
+    OPEN_TAKEN,   /* there are notes of other logs for a batch in hand: nothing is changed */
 };
 
 enum open_result redis_open(struct state *s, const struct model *m, int w);
@@ -40,6 +40,9 @@ int redis_owner(const struct redis *r);
 
 /* Entries that others removed, by the law of section 3.6. */
 int redis_difference(const struct redis *r);
+
+/* How many lines are noted for this log. */
+int redis_notes(const struct redis *r, int w);
 
 bool redis_has_record(const struct redis *r, uint8_t record);
 

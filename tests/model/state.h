@@ -41,14 +41,13 @@ struct redis {
     struct entry entry[RECORDS];
     uint8_t last; /* the stream's last id */
     uint8_t owner;
-    uint8_t added;             /* entries-added */
-    uint8_t written;           /* the account; the following are of it too */
-    uint8_t token;             /* a log's number + 1 */
-    uint8_t claims;            /* bits: the logs that taken is noted for */
-    uint8_t taken[WORKERS][2]; /* bits: ids that other logs have committed since this one opened */
-    uint8_t twice;             /* bits: the logs for which an id was to be noted again */
-    uint8_t removed;           /* for the checks: entries that others removed */
-    uint8_t remade;            /* for the checks: there was a DEL, and nobody has opened since */
+    uint8_t added;                   /* entries-added */
+    uint8_t written;                 /* the account; the following are of it too */
+    uint8_t token;                   /* a log's number + 1 */
+    uint8_t claims;                  /* bits: the logs that commits note their lines for */
+    uint8_t notes[WORKERS][RECORDS]; /* for each log, the id that record r + 1 was committed with */
+    uint8_t removed;                 /* for the checks: entries that others removed */
+    uint8_t remade; /* for the checks: there was a DEL, and nobody has opened since */
 };
 
 /* A commit whose connection is gone, and which Redis may still run; count is 0 without one. */
@@ -58,16 +57,15 @@ struct orphan {
 
 struct slot {
     uint8_t offset, first, last; /* first is 0 when there is no slot */
-    uint8_t count, file;
-    uint8_t run; /* the Redis that it was read from */
+    uint8_t file;
 };
 
 struct worker {
     /* In memory. */
     uint8_t phase, row, count, cursor;
-    uint8_t run;        /* of Redis, at the opening */
     uint8_t removed;    /* entries that others removed before the opening */
     uint8_t open_batch; /* the batch of the slot may not be committed */
+    uint8_t seen;       /* so many notes of other logs were looked at for this opening */
     uint8_t awaits;     /* the stream began with the batch in hand at the opening */
     struct entry batch[RECORDS];
     struct orphan orphan;
@@ -86,7 +84,6 @@ struct state {
     uint8_t records; /* that were added */
     uint8_t crashes, faults;
     uint8_t has_copy;
-    uint8_t run; /* which process Redis is */
     /* For the checks. */
     uint8_t lost;     /* bits: Redis lost these records before they were in a log */
     uint8_t touched;  /* bits: added before the opening that follows a rollback or a removal */
@@ -109,14 +106,14 @@ struct rules {
     bool no_fresh_log;    /* 5.1: the first slot of an empty log has the stream's last id */
     bool no_late_turn;    /* 5.1: the worker turns to a new file with a batch in hand, too */
     bool no_cut;          /* 5.4 */
-    bool no_exact_count;  /* 5.4: the count need not be right */
-    bool no_run;          /* 5.4: Redis may have been started anew */
+    bool no_all_lines;    /* 5.4: one noted line of the batch is enough */
+    bool no_news;         /* 3.4: notes that were added since a look are passed over */
+    bool no_hash;         /* 5.4: a note's id is enough */
     bool no_claim_end;    /* 3.4: a log's own commits are noted for it, too */
     bool no_hand_standby; /* 3.4: who stands by ends its claim with a batch in hand, too */
     bool no_hand_release; /* 3.4: who ends takes its token away with a batch in hand, too */
     bool no_raise;        /* 3.4: the last id stays as it is */
     bool no_lease;        /* 3.5: anybody may commit */
-    bool no_epoch;        /* 3.5: any opening of the log may */
     bool no_first_entry;  /* 3.5: the stream may begin with another entry */
     bool no_law;          /* 3.5: others may have removed entries */
 };

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "notes.h"
 #include "worker.h"
 
 static bool has_batch_in_hand(const struct worker *k)
@@ -11,7 +12,7 @@ static bool has_batch_in_hand(const struct worker *k)
 
 static void forget(struct worker *k)
 {
-    k->row = k->count = k->cursor = k->run = k->removed = k->awaits = 0;
+    k->row = k->count = k->cursor = k->removed = k->seen = k->awaits = 0;
     memset(k->batch, 0, sizeof(k->batch));
 }
 
@@ -95,6 +96,14 @@ static void cut_taken(struct worker *k)
     k->open_batch = 0;
 }
 
+static void look_at_notes(const struct state *s, const struct model *m, int w, struct worker *k)
+{
+    if (!m->rules.no_cut && notes_cover(k, m, s->redis.notes[w]))
+        cut_taken(k);
+    else
+        k->seen = (uint8_t)redis_notes(&s->redis, w);
+}
+
 static void begin(struct worker *k, const struct state *s, const struct rules *rules)
 {
     const struct redis *r = &s->redis;
@@ -103,8 +112,8 @@ static void begin(struct worker *k, const struct state *s, const struct rules *r
     if (r->length == 0 || r->entry[0].id > k->slot.last)
         k->open_batch = 0;
     k->awaits = k->open_batch && r->entry[0].id == k->slot.first;
-    k->run = s->run;
     k->removed = (uint8_t)redis_difference(r);
+    k->seen = 0;
     k->phase = PHASE_OPEN;
 }
 
@@ -112,14 +121,16 @@ bool worker_open(struct state *s, const struct model *m, int w)
 {
     struct redis before = s->redis;
     struct worker *k = &s->worker[w];
+    bool seen = k->seen;
     if (k->phase != PHASE_STANDBY)
         return false;
     switch (redis_open(s, m, w)) {
-    case OPEN_CUT:
-        cut_taken(k);
+    case OPEN_TAKEN:
+        look_at_notes(s, m, w, k);
         return true;
     case OPEN_STANDBY:
-        return memcmp(&before, &s->redis, sizeof(before)) != 0;
+        k->seen = 0;
+        return seen || memcmp(&before, &s->redis, sizeof(before)) != 0;
     default:
         begin(k, s, &m->rules);
         return true;
@@ -195,14 +206,9 @@ bool worker_read(struct state *s, const struct model *m, int w, int count)
 /* Bits of the lines that the batch may be found in. */
 static unsigned candidates(const struct worker *k, const struct model *m)
 {
-    unsigned all = (1u << k->lines) - 1;
     if (m->rules.no_comparison || k->row == ROW_NEW)
         return 0;
-    if (k->row == ROW_OLD)
-        return all;
-    if (k->files == 2 && k->slot.file == 1)
-        all = (1u << k->boundary) - 1;
-    return all & ~((1u << k->slot.offset) - 1);
+    return k->row == ROW_OLD ? (1u << k->lines) - 1 : notes_lines_behind(k);
 }
 
 static bool found(const struct worker *k, const struct model *m, uint8_t record, unsigned *lines)
@@ -253,9 +259,8 @@ static bool mend_torn(struct worker *k, const struct model *m, uint8_t next)
 static void write_slot(struct worker *k)
 {
     if (k->row == ROW_NEW)
-        k->slot = (struct slot){k->lines, k->batch[0].id, k->batch[k->count - 1].id,
-                                k->count, k->files,       k->run};
-    else if (k->row == ROW_OLD)
+        k->slot = (struct slot){k->lines, k->batch[0].id, k->batch[k->count - 1].id, k->files};
+    else if (k->row == ROW_OLD || k->slot.file != k->files)
         empty_slot(k);
     k->open_batch = has_batch_in_hand(k);
 }
@@ -313,10 +318,9 @@ enum commit_result worker_commit(struct state *s, const struct model *m, int w)
         worker_disconnect(k);
         return result;
     }
-    uint8_t cursor = k->cursor, run = k->run, removed = k->removed;
+    uint8_t cursor = k->cursor, removed = k->removed;
     forget(k);
     k->cursor = cursor;
-    k->run = run;
     k->removed = removed;
     k->phase = PHASE_OPEN;
     return result;
