@@ -24,8 +24,10 @@ bool account_take(struct account *a, const struct redis_reply *reply, size_t at)
 bool account_check(struct account *a, const char *stream)
 {
     int64_t removed = a->added - a->length - (a->written + a->filtered + a->dead);
-    if (removed < 0)
+    if (removed < 0) {
+        a->removed = 0;
         return false;
+    }
     if (removed > a->removed)
         diag_warn("somebody else has removed %" PRId64 " entries from %s: they are in no log of "
                   "this worker",

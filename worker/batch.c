@@ -83,20 +83,20 @@ static bool add_entry(struct stream_batch *b, const struct config *config, struc
 /* ---- The batch ---- */
 
 /* A large buffer is given back. */
-static void clear_lines(struct buf *lines)
+static void clear_large(struct buf *b)
 {
-    if (lines->cap > KEPT_BYTES_MAX)
-        buf_free(lines);
-    buf_clear(lines);
+    if (b->cap > KEPT_BYTES_MAX)
+        buf_free(b);
+    buf_clear(b);
 }
 
 static void clear(struct stream_batch *b)
 {
-    clear_lines(&b->lines);
+    clear_large(&b->lines);
     buf_clear(&b->dead);
     buf_clear(&b->told);
-    buf_clear(&b->notes);
-    buf_clear(&b->scratch);
+    clear_large(&b->notes);
+    clear_large(&b->scratch);
     b->dead_count = b->heaviest = 0;
     b->read = b->lined = b->found = b->unplaced = b->filtered = 0;
     b->first = b->last = (struct stream_id){0, 0};

@@ -21,13 +21,11 @@ enum commit_state {
     COMMIT_SENT,    /* the lines are written, and the commit is unanswered */
     COMMIT_REFUSED, /* Redis answered with an error; the timer sends the commit again */
     COMMIT_LEFT,    /* the batch is given up; the loop says so */
-    COMMIT_FREED,   /* commit_free() was called */
 };
 
 static const char *const state_names[] = {
-    [COMMIT_IDLE] = "idle",   [COMMIT_BEGUN] = "begun",     [COMMIT_STUCK] = "stuck",
-    [COMMIT_SENT] = "sent",   [COMMIT_REFUSED] = "refused", [COMMIT_LEFT] = "left",
-    [COMMIT_FREED] = "freed",
+    [COMMIT_IDLE] = "idle", [COMMIT_BEGUN] = "begun",     [COMMIT_STUCK] = "stuck",
+    [COMMIT_SENT] = "sent", [COMMIT_REFUSED] = "refused", [COMMIT_LEFT] = "left",
 };
 
 struct committer {
@@ -158,7 +156,7 @@ static void tell_unplaced(const struct committer *c)
 static void confirm(struct committer *c)
 {
     const struct stream_batch *b = c->batch;
-    sink_confirm(c->sink);
+    sink_confirm(c->sink, b->last);
     tell_dead(b, c->config->dead_key);
     tell_unplaced(c);
     c->stats->written += b->lined;
@@ -184,12 +182,8 @@ static void say_refused(struct committer *c, struct span error)
 static void on_committed(const struct redis_reply *reply, void *arg)
 {
     struct committer *c = arg;
-    if (c->state == COMMIT_FREED)
-        return;
-    if (reply == NULL) {
+    if (reply == NULL || reply_is_error(reply, "NOSCRIPT")) {
         finish(c, COMMIT_UNKNOWN);
-    } else if (reply_is_error(reply, "NOSCRIPT")) {
-        finish(c, COMMIT_NO_BATCH);
     } else if (reply_type(reply) == REPLY_ERROR) {
         say_refused(c, reply_span(reply));
         set_state(c, COMMIT_REFUSED);

@@ -319,8 +319,7 @@ static void on_done(enum commit_result result, void *arg)
     c->first = (c->first + 1) % AHEAD;
     c->count--;
     if (result == COMMIT_NO_BATCH)
-        diag_warn("%s does not begin with the batch in hand any more: it is opened again",
-                  c->config->stream);
+        diag_warn("%s was changed by somebody else: it is opened again", c->config->stream);
     if (result != COMMIT_DONE && c->phase == PHASE_READING)
         end_reading(c, result == COMMIT_NO_LEASE);
     pump(c);

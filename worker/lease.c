@@ -15,10 +15,10 @@
 #include "common/redis/resp.h"
 #include "common/timer.h"
 
-#define LOOK_MAX_MS    1000 /* between two looks; a third of the lease when that is less */
-#define HOST_MAX       64
-#define TEXT_MAX       (STATE_TEXT_MAX + PATH_MAX)
-#define STATE_TEXT_MAX 256 /* of a lease, without the path */
+#define LOOK_MAX_MS     1000 /* between two looks; a third of the lease when that is less */
+#define HOST_MAX        64
+#define LEASE_WORDS_MAX 256 /* of a lease, without the path */
+#define TEXT_MAX        (LEASE_WORDS_MAX + PATH_MAX)
 
 struct lease {
     const struct config *config; /* borrowed, like sink and link */
@@ -35,6 +35,8 @@ struct lease {
     bool replaced;        /* the lease was lost while it was held */
     bool looking;         /* a look is unanswered */
     bool noting;          /* commits note lines for other logs */
+    bool ended;           /* lease_give_back() was called */
+    size_t seen;          /* bytes of the notes that were looked at */
     struct buf command;
 };
 
@@ -98,7 +100,7 @@ static void stand_by(struct lease *l, struct span owner)
         l->events.failed(strerror(errno), l->arg);
         return;
     }
-    if (strcmp(before, l->owner) != 0 && !is_own(l))
+    if (strcmp(for_people(before), for_people(l->owner)) != 0 && !is_own(l))
         diag_info("standing by: %s is owned by %s; this worker takes over when that one ends",
                   l->config->stream, for_people(l->owner));
     l->events.standby(l->arg);
@@ -119,6 +121,8 @@ static bool read_opening(struct lease *l, const struct redis_reply *reply, struc
            stream_id_parse(last, id.p, id.n);
 }
 
+static void on_look(evutil_socket_t fd, short what, void *arg);
+
 static void take_over(struct lease *l, const struct redis_reply *reply)
 {
     struct lease_opening opening;
@@ -136,20 +140,24 @@ static void take_over(struct lease *l, const struct redis_reply *reply)
     }
     l->held = true;
     l->replaced = false;
+    l->seen = 0;
+    (void)scripts_load(&l->scripts, l->link); /* what is not kept is sent whole */
     l->owner[0] = '\0';
+    on_look(-1, 0, l); /* it may have taken long */
     l->events.opened(&opening, l->arg);
 }
-
-static bool send_opening(struct lease *l, bool seen);
 
 /* Other logs have noted lines. When these are the batch in hand, it is cut off this log. In either
  * case the opening goes on, by another one. */
 static void look_at_notes(struct lease *l, struct span notes)
 {
-    if (!sink_surrender(l->sink, notes))
+    if (!sink_surrender(l->sink, notes)) {
         l->events.failed(strerror(errno), l->arg);
-    else if (!send_opening(l, true))
-        l->events.failed(NULL, l->arg);
+        return;
+    }
+    l->seen = notes.n;
+    if (l->ended || !lease_open(l))
+        l->events.failed("the command cannot be sent", l->arg);
 }
 
 static void on_opened(const struct redis_reply *reply, void *arg)
@@ -175,31 +183,20 @@ static void on_opened(const struct redis_reply *reply, void *arg)
     }
 }
 
-/* `seen`: notes of other logs were looked at. */
-static bool send_opening(struct lease *l, bool seen)
+bool lease_open(struct lease *l)
 {
-    char last[STREAM_ID_TEXT_MAX];
+    char last[STREAM_ID_TEXT_MAX], seen[24] = "none";
     struct stream_id first, end;
-    bool in_hand = sink_in_hand(l->sink, &first, &end);
     l->held = false;
     make_text(l);
     stream_id_format(sink_last(l->sink), last);
+    if (sink_in_hand(l->sink, &first, &end))
+        snprintf(seen, sizeof(seen), "%zu", l->seen);
     scripts_begin(&l->scripts, SCRIPT_OPEN, l->config, 6, &l->command);
     resp_words(&l->command, RESP_WORDS(sink_token(l->sink), l->text));
     resp_arg_int(&l->command, l->config->lease_ms);
-    resp_words(&l->command, RESP_WORDS(last, l->replaced ? "1" : "0",
-                                       !in_hand ? "none"
-                                       : seen   ? "seen"
-                                                : "hand"));
-    if (!redis_link_send_buf(l->link, &l->command, on_opened, l))
-        return false;
-    (void)scripts_load(&l->scripts, l->link); /* what is not kept is sent whole */
-    return true;
-}
-
-bool lease_open(struct lease *l)
-{
-    return send_opening(l, false);
+    resp_words(&l->command, RESP_WORDS(last, l->replaced ? "1" : "0", seen));
+    return redis_link_send_buf(l->link, &l->command, on_opened, l);
 }
 
 /* ---- Looks ---- */
@@ -277,6 +274,7 @@ static void on_given_back(const struct redis_reply *reply, void *arg)
 bool lease_give_back(struct lease *l)
 {
     l->held = false;
+    l->ended = true;
     return send_look(l, 0, on_given_back);
 }
 

@@ -16,7 +16,7 @@
 struct event_base;
 struct lease;
 
-/* What an opening has found. The batch in hand is cut off the log, or is to be read first. */
+/* What an opening has found in the stream. */
 struct lease_opening {
     bool empty; /* no entries */
     struct stream_id first;

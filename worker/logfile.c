@@ -83,6 +83,11 @@ int logfile_open(const char *path, bool sync_directory, struct stat *st)
     return fd;
 }
 
+bool logfile_is_gone(int error)
+{
+    return error == ENOENT || error == EWOULDBLOCK;
+}
+
 bool logfile_end_line(int fd)
 {
     char last = '\n';

@@ -23,6 +23,10 @@ bool logfile_lock(int fd, const char *path, char *err, size_t errlen);
  * path. -1: errno; ENOENT: it is not there. */
 int logfile_open_renamed(const char *path, uint64_t dev, uint64_t ino);
 
+/* Whether this errno of logfile_open_renamed() means that the file is not there for this log: it is
+ * missing, or it is another worker's. */
+bool logfile_is_gone(int error);
+
 /* Ends a last line that somebody left open, so that the next one stands alone. False: errno. */
 bool logfile_end_line(int fd);
 

@@ -63,7 +63,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
         w->code = EXIT_ENVIRONMENT;
         diag_error("the batch in hand stays in Redis: %s", commit_stuck(committer));
     } else {
-        diag_warn("Redis has not answered the last commit; the next start finds out");
+        diag_warn("Redis has not answered in time; the next start finds out what it has");
     }
     event_base_loopbreak(w->base);
 }

@@ -50,52 +50,60 @@ static struct lookback *new_lookback(const struct reconcile *r, int64_t bytes)
     return l;
 }
 
+static bool look_at(struct lookback *l, int fd, int64_t from, int64_t size, bool sync)
+{
+    return (!sync || fdatasync(fd) == 0) && lookback_add(l, fd, from, size);
+}
+
 /* NULL with errno 0: the file is gone, or was cut, so that all lines have to be looked at. */
-static struct lookback *lines_behind(const struct reconcile *r)
+static struct lookback *lines_behind(const struct reconcile *r, bool sync)
 {
     int fd = open_spoken_of(r);
     struct lookback *l = NULL;
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || st.st_size < r->slot.offset) {
+    if (fd < 0) {
+        if (logfile_is_gone(errno))
+            errno = 0;
+        return NULL;
+    }
+    if (fstat(fd, &st) == 0 && st.st_size < r->slot.offset) {
         errno = 0;
-    } else {
+    } else if (fstat(fd, &st) == 0) {
         l = new_lookback(r, st.st_size - r->slot.offset);
-        if (l != NULL && !lookback_add(l, fd, r->slot.offset, st.st_size)) {
+        if (l != NULL && !look_at(l, fd, r->slot.offset, st.st_size, sync)) {
             lookback_free(l);
             l = NULL;
         }
     }
-    if (fd >= 0) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-    }
+    int saved = errno;
+    close(fd);
+    errno = saved;
     return l;
 }
 
 /* Adds one of the files that the log was before. A file that cannot be read is missed. */
-static void add_past(struct lookback *l, const struct past *past, size_t i)
+static void add_past(struct lookback *l, const struct past *past, size_t i, bool sync)
 {
     int fd = past_open(past, i);
-    if (fd < 0 || !lookback_add(l, fd, 0, past->files[i].size))
+    if (fd < 0 || !look_at(l, fd, 0, past->files[i].size, sync))
         lookback_miss(l);
     if (fd >= 0)
         close(fd);
 }
 
-static struct lookback *all_lines(const struct reconcile *r)
+static struct lookback *all_lines(const struct reconcile *r, bool sync)
 {
     struct past past;
     struct stat st;
     if (fstat(r->log, &st) != 0 || !past_list(&past, r->path, &st))
         return NULL;
     struct lookback *l = new_lookback(r, st.st_size + past.bytes);
-    if (l != NULL && !lookback_add(l, r->log, 0, st.st_size)) {
+    if (l != NULL && !look_at(l, r->log, 0, st.st_size, sync)) {
         lookback_free(l);
         l = NULL;
     }
     for (size_t i = 0; l != NULL && i < past.count; i++)
-        add_past(l, &past, i);
+        add_past(l, &past, i, sync);
     past_free(&past);
     return l;
 }
@@ -121,12 +129,12 @@ static void say_all(const struct reconcile *r)
         last, r->path);
 }
 
-bool reconcile_look(struct reconcile *r, struct stream_id first)
+bool reconcile_look(struct reconcile *r, struct stream_id first, bool sync)
 {
     enum entry_class class = reconcile_class(r, first);
     errno = 0;
     if (class != ENTRY_NEW && state_in_hand(&r->slot)) {
-        r->behind = lines_behind(r);
+        r->behind = lines_behind(r, sync);
         if (r->behind == NULL && errno != 0)
             return false;
     }
@@ -134,7 +142,7 @@ bool reconcile_look(struct reconcile *r, struct stream_id first)
         say_behind(r);
     if (class == ENTRY_NEW || (class == ENTRY_IN_HAND && r->behind != NULL))
         return true;
-    r->all = all_lines(r);
+    r->all = all_lines(r, sync);
     if (r->all == NULL)
         return false;
     if (state_in_hand(&r->slot) && r->behind == NULL)
@@ -199,7 +207,8 @@ static bool begins_so(int fd, int64_t at, int64_t size, const char *line, size_t
     if (size - at >= (int64_t)n)
         return false;
     while (at < size) {
-        ssize_t got = pread(fd, chunk, sizeof(chunk), (off_t)at);
+        size_t wanted = size - at < CHUNK_BYTES ? (size_t)(size - at) : CHUNK_BYTES;
+        ssize_t got = pread(fd, chunk, wanted, (off_t)at);
         if (got <= 0 || memcmp(chunk, line, (size_t)got) != 0)
             return false;
         line += got;

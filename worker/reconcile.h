@@ -23,9 +23,9 @@ struct reconcile {
 void reconcile_begin(struct reconcile *r, const char *path, int64_t look_back, int log,
                      const struct state_slot *slot);
 
-/* Looks at all lines that entries from `first` on may have, before any line is added. False:
- * errno. */
-bool reconcile_look(struct reconcile *r, struct stream_id first);
+/* Looks at all lines that entries from `first` on may have, before any line is added. With `sync`
+ * the files are fsynced, since what is found will not be written again. False: errno. */
+bool reconcile_look(struct reconcile *r, struct stream_id first, bool sync);
 
 enum entry_class reconcile_class(const struct reconcile *r, struct stream_id id);
 

@@ -23,12 +23,12 @@
 /* KEYS of all: stream, owner, account, dead letters.
  *
  * ARGV: the token, the lease, its milliseconds, the last id that the state knows, 1 when a lease of
- * the own token counts as another's, too, and "hand" when a batch is in hand, which may not be
- * committed, "seen" when the notes of other logs were looked at for it, else "none". Returns
- * "taken" and these notes, when there are some that were not looked at; or "standby" and the
- * owner's lease; or "open", first id ("" when the stream is empty), last id that was given out,
- * length, entries-added as it was, written, filtered, dead, and 1 when commits are to note their
- * lines. */
+ * the own token counts as another's, too, and how many bytes of the notes of other logs were looked
+ * at for a batch in hand, which may not be committed; "none" when there is no such batch. Returns
+ * "taken" and these notes, when there are others than those; or "standby" and the owner's lease; or
+ * "open", first id ("" when the stream is empty), last id that was given out, length, entries-added
+ * as it was, written, filtered, dead, and 1 when commits are to note their lines. When there are
+ * entries to compare, the lease is a minute longer, which the next look ends. */
 static const char open_script[] = SCRIPT_PRELUDE
     "local token, hand = ARGV[1], ARGV[6]\n"
     "local function after(a, b)\n"
@@ -38,8 +38,8 @@ static const char open_script[] = SCRIPT_PRELUDE
     "  return #am > #bm or (#am == #bm and am > bm)\n"
     "end\n"
     "local mine = KEYS[1] .. ':taken:' .. token\n"
-    "local notes = hand == 'hand' and redis.call('GET', mine)\n"
-    "if notes then return {'taken', notes} end\n"
+    "local notes = hand ~= 'none' and redis.call('GET', mine) or ''\n"
+    "if notes ~= '' and #notes ~= tonumber(hand) then return {'taken', notes} end\n"
     "local w, f, d, claims, begun = account()\n"
     "local open = {}\n"
     "for other in string.gmatch(claims, '%S+') do\n"
@@ -53,13 +53,15 @@ static const char open_script[] = SCRIPT_PRELUDE
     "  end\n"
     "  return {'standby', owner}\n"
     "end\n"
-    "redis.call('PERSIST', KEYS[2])\n"
+    "redis.call('PEXPIRE', KEYS[2], ARGV[3])\n"
     "if redis.call('EXISTS', KEYS[1]) == 0 then\n"
     "  redis.call('XGROUP', 'CREATE', KEYS[1], '-', '0', 'MKSTREAM')\n"
     "  redis.call('XGROUP', 'DESTROY', KEYS[1], '-')\n"
     "end\n"
     "local info, first = look()\n"
-    "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
+    "local ms = tonumber(ARGV[3])\n"
+    "if first ~= '' and not after(first, ARGV[4]) then ms = ms + 60000 end\n"
+    "redis.call('SET', KEYS[2], ARGV[2], 'PX', string.format('%.0f', ms))\n"
     "local before = redis.call('HGET', KEYS[3], 'token')\n"
     "if before and before ~= token and not string.find(claims, before, 1, true) then\n"
     "  open[#open + 1] = before\n"
@@ -92,16 +94,6 @@ static const char commit_script[] = SCRIPT_PRELUDE
     "  return 'stream'\n"
     "end\n"
     "redis.call('PEXPIRE', KEYS[2], ARGV[2])\n"
-    "if claims ~= '' and ARGV[5] ~= '' then\n"
-    "  local open = {}\n"
-    "  for token in string.gmatch(claims, '%S+') do\n"
-    "    local key = KEYS[1] .. ':taken:' .. token\n"
-    "    if redis.call('APPEND', key, ARGV[5]) < 500000 then open[#open + 1] = token end\n"
-    "    redis.call('EXPIRE', key, 604800)\n"
-    "  end\n"
-    "  open = table.concat(open, ' ')\n"
-    "  if open ~= claims then redis.call('HSET', KEYS[3], 'claims', open) end\n"
-    "end\n"
     "local dead = (#ARGV - 8) / 2\n"
     "for i = 9, #ARGV, 2 do\n"
     "  local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]\n"
@@ -115,6 +107,16 @@ static const char commit_script[] = SCRIPT_PRELUDE
     "if ARGV[7] ~= '0' then w = redis.call('HINCRBY', KEYS[3], 'written', ARGV[7]) end\n"
     "if ARGV[8] ~= '0' then f = redis.call('HINCRBY', KEYS[3], 'filtered', ARGV[8]) end\n"
     "if dead > 0 then d = redis.call('HINCRBY', KEYS[3], 'dead', dead) end\n"
+    "if claims ~= '' and ARGV[5] ~= '' then\n"
+    "  local open = {}\n"
+    "  for token in string.gmatch(claims, '%S+') do\n"
+    "    local key = KEYS[1] .. ':taken:' .. token\n"
+    "    if redis.call('APPEND', key, ARGV[5]) < 500000 then open[#open + 1] = token end\n"
+    "    redis.call('EXPIRE', key, 604800)\n"
+    "  end\n"
+    "  open = table.concat(open, ' ')\n"
+    "  if open ~= claims then redis.call('HSET', KEYS[3], 'claims', open) end\n"
+    "end\n"
     "return {length, added, w, f, d}\n";
 
 /* ARGV: the lease, its milliseconds, of which 0 gives it back, and 1 when no batch of the log may

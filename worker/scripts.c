@@ -33,7 +33,6 @@ static bool load(struct scripts *s, enum script which, struct redis_link *link, 
     return redis_link_send_words(link, RESP_WORDS("SCRIPT", "LOAD", texts[which]), cb, s);
 }
 
-/* An opening is too rare to be kept. */
 bool scripts_load(struct scripts *s, struct redis_link *link)
 {
     return load(s, SCRIPT_COMMIT, link, on_commit_loaded) &&

@@ -19,7 +19,7 @@ struct scripts {
     char sha[SCRIPTS][SCRIPTS_SHA_LEN + 1]; /* "" until Redis has said it */
 };
 
-/* Has Redis keep the scripts, after each connect. Until that is answered, they are sent whole.
+/* Has Redis keep the scripts, after each opening. Until that is answered, they are sent whole.
  * False: not sent. */
 bool scripts_load(struct scripts *s, struct redis_link *link);
 

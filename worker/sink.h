@@ -63,8 +63,8 @@ struct sink_batch {
  * sink_begin(). */
 bool sink_write(struct sink *s, const struct sink_batch *b);
 
-/* All entries up to that batch's last one are committed. */
-void sink_confirm(struct sink *s);
+/* All entries up to this one are committed. */
+void sink_confirm(struct sink *s, struct stream_id last);
 
 /* Turns to the file that has the path now. A batch that is being written for the first time begins
  * anew there; one that may have lines already is finished first. False: the old one stays in use.

@@ -419,7 +419,7 @@ size_t redis_link_pending(const struct redis_link *link)
 
 void redis_link_renew(struct redis_link *link)
 {
-    link->at_once = link->state == LINK_READY;
+    link->at_once = link->at_once || link->state == LINK_READY;
     give_up(link, "the connection is made anew");
 }
 

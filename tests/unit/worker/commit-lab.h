@@ -19,6 +19,7 @@ struct sink {
     struct buf log;
     struct sink_batch last; /* the last one that was written */
     unsigned confirms;
+    struct stream_id confirmed;
 };
 
 static struct {
@@ -61,9 +62,10 @@ bool sink_write(struct sink *s, const struct sink_batch *b)
     return true;
 }
 
-void sink_confirm(struct sink *s)
+void sink_confirm(struct sink *s, struct stream_id last)
 {
     s->confirms++;
+    s->confirmed = last;
 }
 
 bool sink_reopen(struct sink *s)

@@ -232,7 +232,7 @@ static inline void commit(struct worker *k)
         trim(k->log, k->first, k->last, &k->notes);
     CRASH_POINT();
     if (!breaks) {
-        sink_confirm(k->sink);
+        sink_confirm(k->sink, k->last);
         CRASH_POINT();
         return;
     }

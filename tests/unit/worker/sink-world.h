@@ -99,7 +99,7 @@ static inline void write_batch(enum entry_class class, const char *text, uint64_
 static inline void write_new(const char *text, uint64_t ms)
 {
     write_batch(ENTRY_NEW, text, ms, ms);
-    sink_confirm(w);
+    sink_confirm(w, sink_last(w));
 }
 
 static inline enum line_found find_line(enum entry_class class, const char *line)

@@ -119,6 +119,7 @@ static void test_bounds(void **state)
     assert_int_equal(config.batch_bytes, 4096);
     assert_int_equal(config.look_back, 1 << 30);
     assert_int_equal(config.lease_ms, 100);
+    teardown(NULL);
     refused("--batch-bytes=4095", "--batch-bytes: \"4095\" is not valid");
     refused("--batch-bytes=257m", "--batch-bytes: \"257m\" is not valid");
     refused("--look-back=1023k", "--look-back: \"1023k\" is not valid");

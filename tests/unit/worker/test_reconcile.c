@@ -49,7 +49,7 @@ static void move_log(const char *to)
 /* The lines that are there now are those that are compared. */
 static void look(uint64_t first)
 {
-    assert_true(reconcile_look(&r, id(first)));
+    assert_true(reconcile_look(&r, id(first), false));
 }
 
 static enum line_found find(enum entry_class class, const char *line)
@@ -231,7 +231,7 @@ static void test_a_log_that_cannot_be_read(void **arg)
     (void)arg;
     begin_at(8);
     r.log = -1;
-    assert_false(reconcile_look(&r, id(1)));
+    assert_false(reconcile_look(&r, id(1), false));
     assert_int_equal(errno, EBADF);
     r.log = log_fd;
     look(1);

@@ -26,7 +26,8 @@ static void call(struct world *w, enum script script, const char *const *words, 
     run_until(w, &seen->count, 1);
 }
 
-/* The log of this token opens the stream; `hand` says how it stands with a batch in hand. */
+/* The log of this token opens the stream; `hand` says how many bytes of notes it has looked at for
+ * a batch in hand. */
 static void open_with(struct world *w, const char *token, const char *hand, const char *expected)
 {
     char lease[64];
@@ -115,13 +116,13 @@ static void test_notes_come_before_anything_else(void **state)
     struct world *w = *state;
     take_over(w);
     commit(w, "B", 1, "one ");
-    open_with(w, "A", "hand", "taken, string one ]");
-    open_with(w, "A", "seen", "standby, string B-lease]");
-    expect_reply(w, "GET s:taken:A", "string one "); /* the next look has it again */
+    open_with(w, "A", "0", "taken, string one ]");
+    open_with(w, "A", "4", "standby, string B-lease]");
+    expect_reply(w, "GET s:taken:A", "string one ");
     end_lease(w);
-    open_with(w, "A", "hand", "taken, string one ]");
+    open_with(w, "A", "0", "taken, string one ]");
     expect_reply(w, "EXISTS s:owner", "integer 0");
-    open_with(w, "A", "seen", "open, string 2-0, ");
+    open_with(w, "A", "4", "open, string 2-0, ");
     expect_reply(w, "EXISTS s:taken:A", "integer 0");
     expect_reply(w, "HMGET s:account token claims", "array [string A, string B]");
 }
@@ -130,9 +131,9 @@ static void test_without_notes_a_batch_in_hand_is_opened_with(void **state)
 {
     struct world *w = *state;
     take_over(w);
-    open_with(w, "A", "hand", "standby, string B-lease]");
+    open_with(w, "A", "0", "standby, string B-lease]");
     end_lease(w);
-    open_with(w, "A", "hand", "open, string 1-0, ");
+    open_with(w, "A", "0", "open, string 1-0, ");
 }
 
 static void test_without_a_batch_in_hand_there_is_nothing_to_tell(void **state)
@@ -156,7 +157,7 @@ static void test_an_opening_ends_the_notes(void **state)
     end_lease(w);
     open_idle(w, "A", NOTING);
     commit(w, "A", 2, "two ");
-    open_with(w, "A", "hand", "open, string 3-0, ");
+    open_with(w, "A", "0", "open, string 3-0, ");
     expect_reply(w, "MGET s:taken:A s:taken:B", "array [nil, string two ]");
     expect_reply(w, "HGET s:account claims", "string B");
 }
@@ -171,7 +172,7 @@ static void test_several_logs_are_told(void **state)
     commit(w, "C", 1, "one ");
     expect_reply(w, "MGET s:taken:A s:taken:B s:taken:C", "array [string one , string one , nil]");
     end_lease(w);
-    open_with(w, "B", "seen", "open, ");
+    open_with(w, "B", "4", "open, ");
     commit(w, "B", 2, "two ");
     expect_reply(w, "MGET s:taken:A s:taken:B s:taken:C",
                  "array [string one two , nil, string two ]");
@@ -197,9 +198,9 @@ static void test_the_own_opening_claims_nothing(void **state)
     struct world *w = *state;
     open_idle(w, "A", NOT_NOTING);
     add(w, 1, 4);
-    open_with(w, "A", "hand", "open, string 1-0, ");
+    open_with(w, "A", "0", "open, string 1-0, ");
     commit(w, "A", 1, "one ");
-    open_with(w, "A", "hand", "open, string 2-0, ");
+    open_with(w, "A", "0", "open, string 2-0, ");
     expect_reply(w, "EXISTS s:taken:A", "integer 0");
     expect_reply(w, "HGET s:account claims", "string");
 }

@@ -68,7 +68,7 @@ static void test_the_slot_says_where_a_batch_begins(void **arg)
     assert_true(sink_in_hand(w, &first, &last));
     assert_int_equal(first.ms, 2);
     assert_int_equal(last.ms, 4);
-    sink_confirm(w);
+    sink_confirm(w, sink_last(w));
     assert_false(is_in_hand());
     write_new("{five}\n", 5);
     assert_slot(5, 5, 20);
@@ -185,7 +185,7 @@ static void test_a_batch_that_was_written_is_never_taken_back(void **arg)
     assert_text(rotated, "{one}\n{two}\n");
     begin(2);
     assert_int_equal(find_line(ENTRY_IN_HAND, "{two}\n"), LINE_FOUND);
-    sink_confirm(w);
+    sink_confirm(w, sink_last(w));
     write_new("{three}\n", 3);
     assert_text(rotated, "{one}\n{two}\n");
     assert_text(path, "{three}\n");
@@ -201,7 +201,7 @@ static void test_a_batch_in_hand_stays_with_its_file(void **arg)
     write_batch(ENTRY_IN_HAND, "{three}\n", 2, 3);
     assert_slot(2, 3, 6);
     assert_text(rotated, "{one}\n{two}\n{three}\n");
-    sink_confirm(w);
+    sink_confirm(w, sink_last(w));
     write_new("{four}\n", 4);
     assert_text(rotated, "{one}\n{two}\n{three}\n");
     assert_text(path, "{four}\n");

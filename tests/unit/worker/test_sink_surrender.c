@@ -108,7 +108,7 @@ static void test_a_batch_that_is_committed_stays(void **arg)
 {
     (void)arg;
     begin_batch();
-    sink_confirm(w);
+    sink_confirm(w, sink_last(w));
     assert_true(surrender("{two}\n{four}\n"));
     assert_text(path, "{one}\n{two}\n{four}\n");
 }

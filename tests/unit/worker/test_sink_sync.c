@@ -114,8 +114,9 @@ static void test_fsync_of_the_first_slot(void **arg)
     open_sink(true);
     sync_count = 0;
     begin(1);
-    assert_int_equal(sync_count, 1);
+    assert_int_equal(sync_count, 2);
     assert_sync(0, state_path, 6, 1);
+    assert_sync(1, path, 6, 1); /* what is found there will not be written again */
 }
 
 static void test_fsync_around_a_rotation(void **arg)
