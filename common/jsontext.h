@@ -19,8 +19,8 @@ static inline const char *jsontext_skip_space(const char *at, const char *end)
     return at;
 }
 
-/* The length of a run from s on without bytes that a JSON string escapes: control characters, quote
- * and backslash. It may be too short by less than 8 bytes: what follows must be looked at. */
+/* How many bytes from s on need no escape in a JSON string: up to the first control character,
+ * quote or backslash; n when there is none. */
 size_t jsontext_plain(const char *s, size_t n);
 
 /* Appends s as a JSON string with its quotes. Escapes as ECMAScript's JSON.stringify does

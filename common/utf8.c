@@ -1,21 +1,37 @@
 /* utf8.c: checks, cuts and repairs UTF-8. All programs and the library use it. */
 #include "common/utf8.h"
 
-#include <stdint.h>
+#include "common/words.h"
 
-/* Length of the ASCII prefix. */
-static size_t ascii_prefix(const char *s, size_t n)
+static bool is_ascii_block(const char *s)
+{
+    return !block_part_has(block_part_at(s, 0) | block_part_at(s, 1) | block_part_at(s, 2) |
+                               block_part_at(s, 3),
+                           0x80);
+}
+
+static size_t ascii_words(const char *s, size_t n)
 {
     size_t i = 0;
-    for (; n - i >= 8; i += 8) {
-        uint64_t word;
-        memcpy(&word, s + i, 8);
-        if (word & 0x8080808080808080u)
-            break;
+    for (; n - i >= WORD_BYTES; i += WORD_BYTES) {
+        uint64_t tops = word_at(s + i) & WORD_TOPS;
+        if (tops != 0)
+            return i + word_first_top(tops);
     }
     while (i < n && (unsigned char)s[i] < 0x80)
         i++;
     return i;
+}
+
+/* Length of the ASCII prefix. */
+static size_t ascii_prefix(const char *s, size_t n)
+{
+    size_t i = ascii_words(s, n < WORDS_FIRST ? n : WORDS_FIRST);
+    if (i < WORDS_FIRST)
+        return i;
+    while (n - i >= BLOCK_BYTES && is_ascii_block(s + i))
+        i += BLOCK_BYTES;
+    return i + ascii_words(s + i, n - i);
 }
 
 /* The length of the multi-byte character at s (n > 0), or 0 when it is ill-formed. Then *bad is the

@@ -72,14 +72,11 @@ static bool take_escape(struct cursor *c)
     return true;
 }
 
-/* Moves to the quote, backslash or control character that ends a run. False: there is none. */
+/* Moves to the quote or backslash that ends a run. False: there is none. */
 static bool pass_plain(struct cursor *c)
 {
-    const char *at = c->at + jsontext_plain(c->at, (size_t)(c->end - c->at));
-    while (at < c->end && (unsigned char)*at >= 0x20 && *at != '"' && *at != '\\')
-        at++;
-    c->at = at;
-    return at < c->end && (unsigned char)*at >= 0x20;
+    c->at += jsontext_plain(c->at, (size_t)(c->end - c->at));
+    return c->at < c->end && (unsigned char)*c->at >= 0x20;
 }
 
 /* Takes a string with escapes, whose first one is at c->at. */

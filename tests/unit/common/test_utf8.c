@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -64,9 +65,44 @@ static void test_a_cut_never_splits_a_character(void **state)
         assert_int_equal(utf8_cut(text, 10, max), want[max]);
 }
 
+#define LENGTH_MAX 150 /* more than two blocks, and words before and behind them */
+
+/* The text stands at the end of its memory, so that a sanitizer sees a read behind it. */
+static void assert_valid_prefix(const char *text, size_t n, size_t want)
+{
+    for (size_t offset = 0; offset < 8; offset++) {
+        char *memory = malloc(offset + n + (offset + n == 0));
+        assert_non_null(memory);
+        memcpy(memory + offset, text, n);
+        assert_int_equal(utf8_valid_prefix(memory + offset, n), want);
+        free(memory);
+    }
+}
+
+static void test_bytes_are_looked_at_in_each_place(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= LENGTH_MAX; n++) {
+        char text[LENGTH_MAX];
+        memset(text, 'x', n);
+        assert_valid_prefix(text, n, n);
+        for (size_t at = 0; at < n; at++) {
+            text[at] = (char)(at % 2 == 0 ? 0x80 : 0xff);
+            assert_valid_prefix(text, n, at);
+            text[at] = 'x';
+        }
+        for (size_t at = 0; at + 1 < n; at++) {
+            memcpy(text + at, "\xc3\xbc", 2);
+            assert_valid_prefix(text, n, n);
+            text[at] = text[at + 1] = 'x';
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes_are_looked_at_in_each_place),
         cmocka_unit_test(test_utf8_is_told_from_other_bytes),
         cmocka_unit_test(test_a_cut_never_splits_a_character),
     };

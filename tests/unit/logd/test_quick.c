@@ -95,6 +95,30 @@ static void test_it_ends_at_the_closing_brace(void **state)
     buf_free(&scratch);
 }
 
+/* Some bytes in the message, at each place of each length: behind short runs and long ones. */
+static void test_each_place_of_a_message_is_read_alike(void **state)
+{
+    static const char head[] = "{\"service\":\"a\",\"level\":\"info\",\"message\":\"";
+    static const struct {
+        const char *bytes;
+        bool taken;
+    } cases[] = {{"x", true},        {"\\n", true},        {"\\u00e4", true}, {"\xc3\xa4", true},
+                 {"\x1f", false},    {"\xff", false},      {"\xc3", false},   {"\\q", false},
+                 {"\\ud83d", false}, {"\"}{\"\":\"", true}};
+    (void)state;
+    for (size_t n = 0; n <= 150; n++)
+        for (size_t at = 0; at <= n; at++) {
+            char text[256];
+            size_t k = (n + 3 * at) % COUNT(cases), length = strlen(cases[k].bytes);
+            memcpy(text, head, sizeof(head) - 1);
+            char *message = text + sizeof(head) - 1;
+            memset(message, 'x', n + length);
+            memcpy(message + at, cases[k].bytes, length);
+            memcpy(message + n + length, "\"}", 2);
+            assert_int_equal(compare(text, sizeof(head) - 1 + n + length + 2), cases[k].taken);
+        }
+}
+
 /* Changes up to three places: a byte, a cut, a piece of another text. */
 static size_t mutate(char *text, size_t n, size_t room)
 {
@@ -151,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_it_takes_the_usual),
         cmocka_unit_test(test_it_leaves_the_rest),
         cmocka_unit_test(test_it_ends_at_the_closing_brace),
+        cmocka_unit_test(test_each_place_of_a_message_is_read_alike),
         cmocka_unit_test(test_mutations_are_read_alike),
     };
     return cmocka_run_group_tests_name("quick reader", tests, NULL, NULL);
