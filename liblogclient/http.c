@@ -23,6 +23,7 @@
 
 #define ANSWER_MAX  65536
 #define HEADERS_MAX 16384
+#define WRITE_BYTES (1 << 20)
 
 struct lc_http {
     struct event_base *base;
@@ -238,6 +239,9 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
     http->connected_url = url;
     evhttp_connection_set_max_body_size(http->connection, ANSWER_MAX);
     evhttp_connection_set_max_headers_size(http->connection, HEADERS_MAX);
+    /* By default 16 KiB, each with a turn of the loop. */
+    bufferevent_set_max_single_write(evhttp_connection_get_bufferevent(http->connection),
+                                     WRITE_BYTES);
     return true;
 }
 

@@ -1,10 +1,12 @@
 """doc/protocol.md, section 2: what logd answers to whatever is sent to it. After each case it must still serve."""
 import json
+import re
+import signal
 import threading
 
 import pytest
 
-from pipeline import record
+from pipeline import read_text, record
 from rawhttp import ANY, MAX_BODY, MAX_RECORDS, Connection, check_error, exchange, one, request
 
 
@@ -370,3 +372,23 @@ def test_records_of_a_body_stay_together(server):
     for k in range(0, 400, 50):
         i = stored[k].split("-")[0]
         assert stored[k:k + 50] == [f"{i}-{n}" for n in range(50)]
+
+
+def system_reads(process):
+    return int(re.search(r"^syscr: (\d+)$", read_text(f"/proc/{process.pid}/io"), re.M).group(1))
+
+
+def test_body_that_has_come_is_read_at_once(server):
+    """libevent reads 4 KiB at a time, with a turn of the loop for each."""
+    body = b"[" + b",".join([one(message="x" * 60000)] * 4) + b"]"
+    with Connection(server.port) as c:
+        c.send(request(body=one()))
+        assert c.response().status == 200
+        server.freeze()
+        try:
+            before = system_reads(server)
+            c.send(request(body=body))
+        finally:
+            server.signal(signal.SIGCONT)
+        assert c.response().json() == {"accepted": 4}
+    assert system_reads(server) - before < len(body) / 4096 / 3
