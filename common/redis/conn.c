@@ -1,5 +1,4 @@
-/* conn.c: hiredis's asynchronous API, versions 0.14.1 to 1.x, on libevent. link.c uses it. It also
- * implements reply.h.
+/* conn.c: hiredis's asynchronous API, versions 0.14.1 to 1.x, on libevent. link.c uses it.
  *
  * hiredis frees its context itself when a connection ends. 0.14.1 crashes when it is asked to do so
  * in the callback that tells of the end. So context and connection let go of each other there.
@@ -19,6 +18,7 @@
 #include <event2/event.h>
 
 #include "common/diag.h"
+#include "common/redis/reply-build.h"
 #include "common/timestamp.h"
 
 #define READ_BYTES 16384 /* that hiredis reads at a time */
@@ -35,66 +35,6 @@ struct redis_conn {
     size_t coming;     /* bytes that came since the last reply, while there is a limit */
     bool outgrown;     /* a reply is larger than the limit */
 };
-
-/* ---- Replies ---- */
-
-static const redisReply *raw(const struct redis_reply *r)
-{
-    return (const redisReply *)r;
-}
-
-enum redis_reply_type reply_type(const struct redis_reply *r)
-{
-    switch (raw(r)->type) {
-    case REDIS_REPLY_STRING:
-        return REPLY_STRING;
-    case REDIS_REPLY_STATUS:
-        return REPLY_STATUS;
-    case REDIS_REPLY_ERROR:
-        return REPLY_ERROR;
-    case REDIS_REPLY_INTEGER:
-        return REPLY_INTEGER;
-    case REDIS_REPLY_ARRAY:
-        return REPLY_ARRAY;
-    default: /* nil, and the types of RESP3, which no server sends unasked */
-        return REPLY_NIL;
-    }
-}
-
-struct span reply_span(const struct redis_reply *r)
-{
-    switch (raw(r)->type) {
-    case REDIS_REPLY_STRING:
-    case REDIS_REPLY_STATUS:
-    case REDIS_REPLY_ERROR:
-        return (struct span){raw(r)->str, (size_t)raw(r)->len};
-    default:
-        return (struct span){NULL, 0};
-    }
-}
-
-int64_t reply_integer(const struct redis_reply *r)
-{
-    return raw(r)->type == REDIS_REPLY_INTEGER ? raw(r)->integer : 0;
-}
-
-size_t reply_count(const struct redis_reply *r)
-{
-    return raw(r)->type == REDIS_REPLY_ARRAY ? raw(r)->elements : 0;
-}
-
-const struct redis_reply *reply_at(const struct redis_reply *r, size_t i)
-{
-    return (const struct redis_reply *)raw(r)->element[i];
-}
-
-bool reply_is_error(const struct redis_reply *r, const char *code)
-{
-    struct span text = reply_span(r);
-    size_t n = strlen(code);
-    return raw(r)->type == REDIS_REPLY_ERROR && text.n >= n && memcmp(text.p, code, n) == 0 &&
-           (text.n == n || text.p[n] == ' ');
-}
 
 /* ---- Hiredis on libevent ---- */
 
@@ -208,8 +148,6 @@ static bool attach(redisAsyncContext *ac, struct event_base *base)
  * broken, or be no Redis at all. So each new reply, and each part of one, passes here before
  * hiredis sees it; NULL ends the connection like a protocol error. */
 
-static const redisReplyObjectFunctions *stock;
-
 static bool expected(const redisReadTask *task)
 {
     struct redis_conn *conn = task->privdata;
@@ -225,47 +163,46 @@ static bool expected(const redisReadTask *task)
 
 static void *create_string(const redisReadTask *task, char *s, size_t n)
 {
-    return expected(task) ? stock->createString(task, s, n) : NULL;
+    return expected(task) ? reply_build.createString(task, s, n) : NULL;
 }
 
 static void *create_integer(const redisReadTask *task, long long n)
 {
-    return expected(task) ? stock->createInteger(task, n) : NULL;
+    return expected(task) ? reply_build.createInteger(task, n) : NULL;
 }
 
 static void *create_nil(const redisReadTask *task)
 {
-    return expected(task) ? stock->createNil(task) : NULL;
+    return expected(task) ? reply_build.createNil(task) : NULL;
 }
 
 #if HIREDIS_MAJOR >= 1
 static void *create_array(const redisReadTask *task, size_t n)
 {
-    return expected(task) ? stock->createArray(task, n) : NULL;
+    return expected(task) ? reply_build.createArray(task, n) : NULL;
 }
 
 static void *create_double(const redisReadTask *task, double value, char *s, size_t n)
 {
-    return expected(task) ? stock->createDouble(task, value, s, n) : NULL;
+    return expected(task) ? reply_build.createDouble(task, value, s, n) : NULL;
 }
 
 static void *create_bool(const redisReadTask *task, int value)
 {
-    return expected(task) ? stock->createBool(task, value) : NULL;
+    return expected(task) ? reply_build.createBool(task, value) : NULL;
 }
 #else
 static void *create_array(const redisReadTask *task, int n)
 {
-    return expected(task) ? stock->createArray(task, n) : NULL;
+    return expected(task) ? reply_build.createArray(task, n) : NULL;
 }
 #endif
 
 static void guard(redisReader *reader, struct redis_conn *conn)
 {
     static redisReplyObjectFunctions guarded;
-    if (stock == NULL) {
-        stock = reader->fn;
-        guarded = *stock;
+    if (guarded.freeObject == NULL) {
+        guarded = reply_build;
         guarded.createString = create_string;
         guarded.createInteger = create_integer;
         guarded.createNil = create_nil;

@@ -1,5 +1,5 @@
 /* conn.h: one connection to Redis, from its beginning to its end. link.c makes one after the other.
- * conn.c is the only file of the tree that includes hiredis. */
+ * conn.c and reply.c are the only ones of the tree that see hiredis. */
 #ifndef COMMON_REDIS_CONN_H
 #define COMMON_REDIS_CONN_H
 

@@ -1,4 +1,4 @@
-/* reply.h: reads what Redis answers. conn.c implements it, since a reply is hiredis's. */
+/* reply.h: reads what Redis answers. */
 #ifndef COMMON_REDIS_REPLY_H
 #define COMMON_REDIS_REPLY_H
 

@@ -23,7 +23,7 @@ LAYERS = [
 
 # Headers of libraries, and the only files of the product that may include them.
 LIBRARIES = [
-    (r"hiredis/|hiredis\.h|async\.h", {"common/redis/conn.c"}, "go through common/redis/conn.h"),
+    (r"hiredis/|hiredis\.h|async\.h", {"common/redis/conn.c", "common/redis/reply-build.h"}, "go through common/redis/conn.h"),
     (r"event2/http", {"common/http/answer.c", "common/http/connection.c", "common/http/server.c", "liblogclient/http.c"}, "go through common/http/server.h"),
 ]
 

@@ -1,5 +1,5 @@
-/* fake-reply.h: replies of Redis that a test makes itself. Takes the place of conn.c's part of
- * reply.h. Needs cmocka's headers before it. */
+/* fake-reply.h: replies of Redis that a test makes itself. Takes the place of reply.c. Needs
+ * cmocka's headers before it. */
 #ifndef TESTS_UNIT_WORKER_FAKE_REPLY_H
 #define TESTS_UNIT_WORKER_FAKE_REPLY_H
 
