@@ -377,9 +377,10 @@ static inline int make_world(void **arg)
         return -1;
     for (int i = 0; i < LOGS; i++) {
         struct place *p = &places[i];
-        snprintf(p->path, sizeof(p->path), "%s/%s", crash_dir, i == 0 ? "app.log" : "other.log");
-        snprintf(p->rotated, sizeof(p->rotated), "%s.1", p->path);
-        snprintf(p->state, sizeof(p->state), "%s.state", p->path);
+        const char *name = i == 0 ? "app.log" : "other.log";
+        snprintf(p->path, sizeof(p->path), "%s/%s", crash_dir, name);
+        snprintf(p->rotated, sizeof(p->rotated), "%s/%s.1", crash_dir, name);
+        snprintf(p->state, sizeof(p->state), "%s/%s.state", crash_dir, name);
     }
     return 0;
 }
