@@ -198,8 +198,8 @@ static void test_a_broken_connection_leaves_the_outcome_unknown(void **state)
 static void test_without_a_connection_it_is_unknown_too(void **state)
 {
     (void)state;
-    CALL(redis_link_reset(lab.mine.link, "the test wants it"));
     begin_good();
+    CALL(redis_link_reset(lab.mine.link, "the test wants it"));
     run_until_done(COMMIT_UNKNOWN);
     expect("XLEN s", "integer 2");
 }
