@@ -1,6 +1,7 @@
 /* test_sink.c: what the sink appends, which slot says so, and how it goes on after a failure. */
 #include "tests/unit/worker/sink-world.h"
 
+#include <sys/file.h>
 #include <sys/resource.h>
 
 /* ---- Batches ---- */
@@ -206,6 +207,35 @@ static void test_a_batch_in_hand_stays_with_its_file(void **arg)
     assert_text(rotated, "{one}\n{two}\n{three}\n");
     assert_text(path, "{four}\n");
     assert_slot(4, 4, 0);
+}
+
+/* Its lines would go to a file without a name. */
+static void test_a_log_that_is_deleted_under_a_batch_in_hand(void **arg)
+{
+    (void)arg;
+    write_batch(ENTRY_NEW, "{two}\n", 2, 3);
+    begin(2);
+    assert_int_equal(unlink(path), 0);
+    write_batch(ENTRY_IN_HAND, "{three}\n", 2, 3);
+    assert_text(path, "{three}\n");
+}
+
+/* The old file stays in use, and the new one is not forgotten. */
+static void test_a_late_turn_that_fails_is_tried_again(void **arg)
+{
+    (void)arg;
+    write_batch(ENTRY_NEW, "{two}\n", 2, 2);
+    rotate();
+    assert_true(sink_reopen(w));
+    sink_confirm(w, sink_last(w));
+    int other = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(other >= 0);
+    assert_int_equal(flock(other, LOCK_EX), 0);
+    write_new("{three}\n", 3);
+    assert_text(rotated, "{one}\n{two}\n{three}\n");
+    close(other);
+    write_new("{four}\n", 4);
+    assert_text(path, "{four}\n");
 }
 
 static void test_a_batch_in_hand_that_was_committed_keeps_no_file(void **arg)
@@ -445,6 +475,8 @@ int main(void)
         TEST(test_others_append_behind_a_partial_write),
         TEST(test_a_partial_write_into_a_file_that_is_truncated),
         TEST(test_an_opening_forgets_a_partial_write),
+        TEST(test_a_log_that_is_deleted_under_a_batch_in_hand),
+        TEST(test_a_late_turn_that_fails_is_tried_again),
         TEST(test_only_regular_files),
     };
     return cmocka_run_group_tests_name("worker/sink", tests, make_dir, remove_dir);
