@@ -45,7 +45,8 @@ UNIT       := $(patsubst tests/%.c,%,$(wildcard tests/unit/*/test_*.c tests/unit
 ifeq ($(SAN),thread)
 UNIT       := $(filter-out %/test_sink_crash %/test_sink_taken_crash,$(UNIT)) # they have one thread, and are slow
 endif
-HELPERS    := $(patsubst tests/e2e/%.c,%,$(filter-out tests/e2e/process-%.c tests/e2e/clock.c,$(wildcard tests/e2e/*.c)))
+HELPERS    := $(patsubst tests/e2e/%.c,%,$(filter-out tests/e2e/process-%.c tests/e2e/fail-%.c tests/e2e/clock.c,$(wildcard tests/e2e/*.c)))
+HOST_HELPERS := $(patsubst tests/hosts/%.c,%,$(wildcard tests/hosts/*.c))
 SHIM       := $(BUILD)/tests/clock.so
 BENCH      := call load latency floor bare
 
@@ -56,11 +57,11 @@ LIBS     := $(BUILD)/liblogclient.so $(BUILD)/liblogclient.a
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps demo debug check check-run test-programs unit e2e check-asan check-tsan check-interop chaos fuzz model bench bench-pipeline \
+.PHONY: all help deps demo debug check check-run test-programs unit e2e check-asan check-tsan check-interop chaos hosts fuzz mutants model bench bench-pipeline \
         install uninstall format lint hooks compile_commands.json clean examples FORCE
 
 # These call make again: with -j, two of them would build into the same directory at the same time.
-ifneq ($(filter demo check check-asan check-tsan check-interop chaos bench bench-pipeline,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-asan check-tsan check-interop chaos hosts bench bench-pipeline,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
@@ -104,6 +105,7 @@ endef
 $(eval $(call application_rule,examples,$$(pkg_cflags)))
 $(eval $(call application_rule,tests/bench,-I. $$(pkg_cflags)))
 $(eval $(call application_rule,tests/e2e))
+$(eval $(call application_rule,tests/hosts))
 $(eval $(call application_rule,tests/model))
 
 # One archive a directory, of all but its main(). The linker takes from it what is asked for.
@@ -176,8 +178,9 @@ $(foreach dir,common liblogclient logd worker,\
     $(eval $(call unit_rule,obj,$(dir),$(filter-out %_crash,$(filter unit/$(dir)/%,$(UNIT)))))\
     $(eval $(call unit_rule,crash,$(dir),$(filter %_crash,$(filter unit/$(dir)/%,$(UNIT))))))
 
+# What these define in the place of the C library's functions, the libraries see, too.
 $(HELPERS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/e2e/%.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
-	$(call link_application)
+	$(call link_application) -rdynamic
 
 # Preloaded into redis-server, which has no sanitizer.
 $(SHIM): $(BUILD)/tests/%.so: tests/e2e/%.c $(BUILD)/compile.stamp
@@ -185,6 +188,11 @@ $(SHIM): $(BUILD)/tests/%.so: tests/e2e/%.c $(BUILD)/compile.stamp
 	$(filter-out $(SANFLAGS),$(APPLICATION)) -fPIC -fvisibility=hidden -shared $(LDFLAGS) -o $@ $<
 
 $(BUILD)/tests/process: $(call obj,$(wildcard tests/e2e/process-*.c))
+
+$(BUILD)/tests/fail: $(call obj,$(wildcard tests/e2e/fail-*.c))
+
+$(HOST_HELPERS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/hosts/%.o $(BUILD)/liblogclient.so $(BUILD)/link.stamp
+	$(call link_application)
 
 UNIT_ASKED = $(if $(T),$(foreach t,$(UNIT),$(if $(filter $(T) $(T:%=test_%),$(notdir $(t))),$(t))),$(UNIT))
 
@@ -211,14 +219,28 @@ chaos: deps ## kill, stop, rotate and put back at random for SECONDS=30; count w
 	@$(MAKE) --no-print-directory all $(BUILD)/tests/producer $(SHIM)
 	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/chaos/chaos.py --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
-FUZZ_SECONDS ?= 60
-FUZZ_SRC = logd/quick.c logd/parse.c common/http/failure.c $(RECORD_SRC)
+hosts: ## rings on file systems that are full, limited, read-only; users, containers, power cuts (needs root; PYTEST_ARGS='-k quota'; POWER_CUTS=500 POWER_SEED=7)
+	@sh .ci/deps xfsprogs btrfs-progs quota fuse2fs
+	@$(MAKE) --no-print-directory all $(HOST_HELPERS:%=$(BUILD)/tests/%)
+	LOGPIPE_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/hosts $(PYTEST_ARGS)
 
-fuzz: ## compare logd's two JSON readers with libFuzzer (needs clang; FUZZ_SECONDS=60)
-	@mkdir -p $(BUILD)/fuzz/corpus
-	clang -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined $(pkg_cflags) -o $(BUILD)/fuzz/quick \
-	    tests/fuzz/fuzz_quick.c $(FUZZ_SRC) $(call pkg_libs,jansson)
-	$(BUILD)/fuzz/quick -max_total_time=$(FUZZ_SECONDS) -max_len=400 -dict=tests/fuzz/quick.dict $(BUILD)/fuzz/corpus
+FUZZ_SECONDS ?= 60
+FUZZ_CC      = clang -std=gnu11 -D_GNU_SOURCE -I. -O1 -g
+QUICK_SRC    = logd/quick.c logd/parse.c common/http/failure.c $(RECORD_SRC)
+LEFTOVER_SRC = $(addprefix liblogclient/,leftover.c leftover-scan.c ring.c ring-check.c ring-read.c) $(RECORD_SRC)
+
+fuzz: ## libFuzzer on logd's two JSON readers and on files of dead processes (needs clang; FUZZ_SECONDS=60, of each)
+	@mkdir -p $(BUILD)/fuzz/quick-corpus $(BUILD)/fuzz/leftover-corpus
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined $(pkg_cflags) -o $(BUILD)/fuzz/quick tests/fuzz/fuzz_quick.c $(QUICK_SRC) $(call pkg_libs,jansson)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/leftover tests/fuzz/fuzz_leftover.c $(LEFTOVER_SRC)
+	$(BUILD)/fuzz/quick -max_total_time=$(FUZZ_SECONDS) -max_len=400 -dict=tests/fuzz/quick.dict $(BUILD)/fuzz/quick-corpus
+	$(BUILD)/fuzz/leftover -max_total_time=$(FUZZ_SECONDS) -max_len=4600 $(BUILD)/fuzz/leftover-corpus tests/fuzz/leftover-corpus
+
+mutants: ## COUNT=100000 damaged files of dead processes under AddressSanitizer: each whole record is read once (SEED=…)
+	@mkdir -p $(BUILD)/fuzz
+	$(CC) -std=gnu11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wl,--wrap=lc_boot_id \
+	    -o $(BUILD)/fuzz/mutants tests/fuzz/mutate_leftover.c $(LEFTOVER_SRC)
+	$(BUILD)/fuzz/mutants $(or $(COUNT),100000) $(SEED)
 
 $(BUILD)/tests/model: $(call obj,$(wildcard tests/model/*.c)) $(BUILD)/link.stamp
 	$(call link)
@@ -276,7 +298,7 @@ uninstall: ## remove what install put there
 # ---- Keep ----
 
 C_FILES = $(wildcard common/*.[ch] common/*/*.[ch] liblogclient/*.[ch] logd/*.[ch] worker/*.[ch] examples/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch])
-APPLICATION_C = $(filter examples/% tests/e2e/% tests/bench/% tests/model/%,$(filter %.c,$(C_FILES)))
+APPLICATION_C = $(filter examples/% tests/e2e/% tests/hosts/% tests/bench/% tests/model/%,$(filter %.c,$(C_FILES)))
 
 format: ## lay the sources out with clang-format
 	clang-format -i $(C_FILES)
@@ -298,8 +320,8 @@ entries = printf '  {"directory": "%s", "file": "%s", "command": "%s -c %s"},\n'
 compile_commands.json: ## tell clangd and its kin how each file is compiled
 	@{ echo '['; { $(call entries,$(PRODUCT),$(filter-out $(APPLICATION_C) %_crash.c,$(filter %.c,$(C_FILES)))); \
 	    $(call entries,$(PRODUCT) -DCRASH_POINTS,$(filter %_crash.c,$(C_FILES))); \
-	    $(call entries,$(APPLICATION),$(filter tests/e2e/%,$(APPLICATION_C))); \
-	    $(call entries,$(APPLICATION) -I. $(pkg_cflags),$(filter-out tests/e2e/%,$(APPLICATION_C))); } | sed '$$s/,$$//'; echo ']'; } >$@
+	    $(call entries,$(APPLICATION),$(filter tests/e2e/% tests/hosts/%,$(APPLICATION_C))); \
+	    $(call entries,$(APPLICATION) -I. $(pkg_cflags),$(filter-out tests/e2e/% tests/hosts/%,$(APPLICATION_C))); } | sed '$$s/,$$//'; echo ']'; } >$@
 
 clean: ## remove what make made
 	rm -rf $(BUILD) compile_commands.json

@@ -15,6 +15,9 @@ enum lc_verdict {
  * is logd's, not that of a proxy or of another server at this address. */
 enum lc_verdict lc_answer_verdict(const struct lc_http_answer *answer, size_t count, size_t *index);
 
+/* How many records of a batch that was taken had been stored before, as logd says. */
+uint64_t lc_answer_duplicates(const struct lc_http_answer *answer);
+
 /* A sentence for LC_NOT_TAKEN. */
 void lc_answer_describe(const struct lc_http_answer *answer, const char *url, char *text,
                         size_t size);

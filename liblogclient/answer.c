@@ -46,6 +46,12 @@ enum lc_verdict lc_answer_verdict(const struct lc_http_answer *answer, size_t co
     }
 }
 
+uint64_t lc_answer_duplicates(const struct lc_http_answer *answer)
+{
+    int64_t number = find_number(answer->body, "\"duplicates\"");
+    return number > 0 ? (uint64_t)number : 0;
+}
+
 void lc_answer_describe(const struct lc_http_answer *answer, const char *url, char *text,
                         size_t size)
 {

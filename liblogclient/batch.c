@@ -60,22 +60,24 @@ static void append(struct lc_batch *batch, const struct lc_record *r, size_t mes
     record_write_line(&batch->body, &record);
 }
 
-enum lc_ring_read lc_batch_fill(struct lc_batch *batch, const struct lc_ring *ring, uint64_t stop,
-                                size_t max_records, size_t max_bytes, size_t message_max)
+enum lc_ring_read lc_batch_fill(struct lc_batch *batch, const struct lc_reader *reader,
+                                uint64_t position, uint64_t stop, size_t max_records,
+                                size_t max_bytes, size_t message_max)
 {
     struct lc_record record;
-    uint64_t position = ring->tail;
     buf_clear(&batch->body);
     batch->count = batch->repaired = 0;
     while (batch->count < max_records && batch->count < batch->limit &&
            batch->body.len < max_bytes && position < stop && !batch->body.failed) {
-        enum lc_ring_read result = lc_ring_read(ring, &position, &record);
-        batch->end = position;
+        enum lc_ring_read result = reader->read(reader->from, &position, &record);
         if (result != LC_RING_RECORD)
             return result;
+        if (batch->count == 0)
+            batch->first = record.number;
+        else if (record.number != batch->first + batch->count)
+            break;
         append(batch, &record, message_max);
         batch->ends[batch->count++] = position;
     }
-    batch->end = position;
     return LC_RING_RECORD;
 }

@@ -13,6 +13,7 @@
 #include "ringdir-internal.h"
 
 struct lc_sender;
+struct lc_reporter;
 
 #define LC_PARTS 16 /* a power of two */
 
@@ -33,25 +34,33 @@ struct lc_counters {
     _Atomic uint64_t idle_searches; /* of the ring directory, that found no ring without an owner */
 };
 
+/* Of `signal`, on which the sender waits. */
+#define LC_SIGNAL_NONE   0u
+#define LC_SIGNAL_ASLEEP 1u /* the next record shall wake the sender */
+#define LC_SIGNAL_CALLED 2u /* the sender shall look at once */
+
 struct logclient {
     struct lc_ring ring;
     logclient_options_t *options; /* owned */
-    int dir;                      /* the ring directory, or -1 */
-    char name[LC_RING_NAME_MAX];  /* of the ring file in it; empty: there is none */
+    struct lc_ringdirs dirs;      /* the sender's thread's only */
+    char name[LC_RING_NAME_MAX];  /* of the ring file in the first of them; empty: there is none */
 
     struct lc_counters count;
 
-    _Alignas(64) _Atomic bool sleeping; /* the sender waits on wake_fd and nothing else */
-    int wake_fd;                        /* eventfd */
-    _Atomic unsigned generation;        /* the fork generation that ring and sender belong to */
-    _Atomic bool stop;                  /* the sender shall end */
+    _Alignas(64) _Atomic uint32_t signal; /* LC_SIGNAL_…: a futex(2) */
+    _Atomic unsigned generation; /* which process ring and sender belong to: *lc_fork_generation */
+    _Atomic bool stop;           /* the sender shall end */
 
-    pthread_mutex_t lock; /* of acknowledged */
+    pthread_mutex_t lock; /* of these */
     pthread_cond_t progress;
-    uint64_t acknowledged; /* the ring's tail */
+    uint64_t acknowledged; /* number of the record at the ring's tail */
+    bool started;          /* the sender is ready, or has failed with start_error, an errno */
+    int start_error;
 
     pthread_t thread;
-    struct lc_sender *sender;
+    struct lc_sender *sender;               /* the thread's only */
+    struct lc_reporter *reporter;           /* NULL: nobody wants reports */
+    struct lc_reporter *inherited_reporter; /* in a forked child: the parent's, left as it is */
     char fallback_text[320]; /* why there is no ring file; the sender reports it when it starts */
 
     struct lc_forked forked;
@@ -61,18 +70,22 @@ struct logclient {
 static inline bool lc_is_current(const logclient_t *c)
 {
     return atomic_load_explicit(&c->generation, memory_order_acquire) ==
-           atomic_load_explicit(&lc_fork_generation, memory_order_relaxed);
+           atomic_load_explicit(lc_fork_generation, memory_order_relaxed);
 }
 
-/* Makes the sender look. Async-signal-safe; keeps errno. */
-void lc_signal_sender(const logclient_t *client);
+/* Makes the sender look at once. Async-signal-safe; keeps errno. */
+void lc_signal_sender(logclient_t *client);
 
 /* Wakes the sender when it sleeps. Async-signal-safe; keeps errno. */
 static inline void lc_wake(logclient_t *c)
 {
-    if (atomic_load(&c->sleeping) && atomic_exchange(&c->sleeping, false))
+    if (atomic_load(&c->signal) == LC_SIGNAL_ASLEEP)
         lc_signal_sender(c);
 }
+
+/* For the sender: waits for at most so many milliseconds while `signal` is LC_SIGNAL_NONE or, when
+ * it sleeps, LC_SIGNAL_ASLEEP. -1: for ever. */
+void lc_wait_signal(logclient_t *client, int64_t ms);
 
 /* Prepares lock and progress. In a forked child once more, since nobody knows their state. */
 void lc_init_progress(logclient_t *client);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "life-internal.h"
 #include "report-internal.h"
@@ -29,11 +30,13 @@ static logclient_t *new_default(void)
     char why[400];
     logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
     if (options == NULL) {
-        lc_report_bad_environment(why);
+        lc_report_no_client(why);
         return NULL;
     }
     logclient_t *c = lc_new(options);
-    if (c != NULL)
+    if (c == NULL)
+        lc_report_no_client(strerror(errno));
+    else
         atexit(note_exit);
     return c;
 }
@@ -44,6 +47,7 @@ static logclient_t *make_default(void)
     logclient_t *c = NULL;
     /* A thread that is cancelled in here would leave the locks behind. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+    lc_notice_fork();
     if (lc_lock_default()) {
         c = atomic_load(&default_client);
         if (c == NULL)
@@ -91,6 +95,4 @@ __attribute__((destructor(101))) static void at_exit(void)
     lc_shut_down(c);
     if (unloading)
         lc_destroy(c);
-    else
-        lc_seal(c);
 }

@@ -1,12 +1,13 @@
-/* forks-internal.h: what fork(2) means for the library. life.c enters each client here; source.c
- * and default.c keep forks away while descriptors or a client come and go. */
+/* forks-internal.h: what fork(2) means for the library. life.c enters each client here, and keeps
+ * forks away while a client comes or goes. */
 #ifndef LC_FORKS_INTERNAL_H
 #define LC_FORKS_INTERNAL_H
 
 #include <stdbool.h>
 
-/* How often this process was forked from its first ancestor that has the library. */
-extern _Atomic unsigned lc_fork_generation;
+/* Which process of a family this is: 1 in the first that has the library, one more in each child.
+ * 0 in a child that was made without fork(3), by _Fork(3) or clone(2), until lc_notice_fork(). */
+extern _Atomic unsigned *lc_fork_generation;
 
 /* What is to be told of a fork: embedded in a client. */
 struct lc_forked {
@@ -19,8 +20,11 @@ struct lc_forked {
  * errno. */
 int lc_install_fork_handlers(void);
 
-/* Between these two calls no child is forked, so that none gets a descriptor, and with it a lock,
- * that it does not know of; and no signal comes. Don't call the error callback in between. */
+/* In a child of which no handler was told: does what the handlers do. */
+void lc_notice_fork(void);
+
+/* Between these two calls no child is forked, so that none gets half a client; and no signal comes.
+ * Don't call the error callback in between. */
 void lc_hold_forks(void);
 void lc_allow_forks(void);
 

@@ -1,11 +1,19 @@
 /* forks.c: the fork handlers, and who is told of a fork. */
 #include "forks-internal.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <sys/mman.h>
 
-_Atomic unsigned lc_fork_generation;
+/* Lies in a page that the kernel fills with zeros in every child (madvise(2), MADV_WIPEONFORK). */
+static _Atomic unsigned without_page = 1;
+_Atomic unsigned *lc_fork_generation = &without_page;
+#define NOTICING UINT_MAX
+static unsigned generation = 1; /* the same; in a child that of its parent */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int installed; /* 0 or an errno */
@@ -81,18 +89,49 @@ static void after_fork_in_parent(void)
     lc_allow_forks();
 }
 
-static void after_fork_in_child(void)
+static void become_child(void)
 {
-    lc_fork_generation++;
     for (struct lc_forked *f = list; f != NULL; f = f->next)
         f->in_child(f->arg);
     pthread_mutex_init(&list_lock, NULL);
     default_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    atomic_store(lc_fork_generation, ++generation);
+}
+
+static void after_fork_in_child(void)
+{
+    become_child();
     pthread_sigmask(SIG_SETMASK, &held_mask, NULL);
+}
+
+void lc_notice_fork(void)
+{
+    unsigned none = 0;
+    if (atomic_load(lc_fork_generation) == generation)
+        return;
+    sigset_t old = block_signals();
+    if (atomic_compare_exchange_strong(lc_fork_generation, &none, NOTICING))
+        become_child();
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    while (atomic_load(lc_fork_generation) == NOTICING)
+        sched_yield(); /* another thread does it */
+}
+
+/* Without the page all is as before, but for children that no handler is told of. */
+static void make_page(void)
+{
+    void *page = mmap(NULL, sizeof(*lc_fork_generation), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return;
+    madvise(page, sizeof(*lc_fork_generation), MADV_WIPEONFORK);
+    lc_fork_generation = page;
+    atomic_store(lc_fork_generation, generation);
 }
 
 static void install(void)
 {
+    make_page();
     installed = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 

@@ -39,9 +39,6 @@ struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *a
 /* Begins a request. The one before must be complete. */
 void lc_http_post(struct lc_http *http, const struct lc_http_request *request);
 
-/* The socket, or -1: for the child of a fork, which must close it. */
-int lc_http_fd(const struct lc_http *http);
-
 /* Gives up what is under way, without a completion. NULL is allowed. */
 void lc_http_free(struct lc_http *http);
 

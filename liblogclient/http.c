@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,12 +17,13 @@
 #include <event2/http.h>
 
 #include "common/timer.h"
-#include "fd-internal.h"
 #include "logclient.h"
 
 #define ANSWER_MAX  65536
 #define HEADERS_MAX 16384
 #define WRITE_BYTES (1 << 20)
+#define PROBE_BYTES 16384 /* more than libevent takes in one of its calls */
+#define HEAD_BYTES  1024  /* of a request, without path and host */
 
 struct lc_http {
     struct event_base *base;
@@ -46,6 +46,14 @@ struct lc_http {
     char error[200];
     char body[ANSWER_MAX + 1];
 };
+
+/* The socket, or -1. */
+static int socket_of(const struct lc_http *http)
+{
+    if (http->connection == NULL)
+        return -1;
+    return (int)bufferevent_getfd(evhttp_connection_get_bufferevent(http->connection));
+}
 
 /* Whether something lies behind the answer. It would be taken for the next one. */
 static bool has_more(const struct lc_http *http)
@@ -75,7 +83,7 @@ static void fail(struct lc_http *http, const char *what, const char *detail)
 static void disconnect(struct lc_http *http)
 {
     struct evhttp_connection *connection = http->connection;
-    http->connection = NULL; /* first: a child forked meanwhile looks at it */
+    http->connection = NULL;
     if (connection == NULL)
         return;
     /* A look-up under way would outlive the connection, and connect. libevent 2.1 cancels it here,
@@ -86,16 +94,13 @@ static void disconnect(struct lc_http *http)
     evhttp_connection_free(connection);
 }
 
-/* libevent opens the socket without SOCK_CLOEXEC, so an executed program would get it. It also
- * leaves Nagle's algorithm on, which holds back the end of each batch until the peer's delayed
- * acknowledgement has come, after 40 ms (RFC 1122, 4.2.3.4). */
+/* libevent leaves Nagle's algorithm on, which holds back the end of each batch until the peer's
+ * delayed acknowledgement has come, after 40 ms (RFC 1122, 4.2.3.4). */
 static void set_up_socket(const struct lc_http *http)
 {
-    int fd = lc_http_fd(http), one = 1;
-    if (fd < 0)
-        return;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    int fd = socket_of(http), one = 1;
+    if (fd >= 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
 /* ---- Evhttp's ways to end a request ---- */
@@ -175,6 +180,26 @@ static void on_complete(evutil_socket_t fd, short what, void *arg)
     http->done(&answer, http->arg);
 }
 
+/* ---- Memory ---- */
+
+/* libevent 2.1 crashes in the midst of making a connection or a request when there is no memory.
+ * What is freed here it can have. */
+static bool has_memory(void)
+{
+    void *volatile probe = malloc(PROBE_BYTES);
+    bool found = probe != NULL;
+    free(probe);
+    return found;
+}
+
+/* Without space, evhttp would leave parts of the head out and say nothing. */
+static bool make_space(const struct lc_http *http, const struct lc_url *url)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(http->connection);
+    size_t head = HEAD_BYTES + strlen(url->path) + strlen(url->host_header);
+    return evbuffer_expand(bufferevent_get_output(bev), head) == 0;
+}
+
 /* ---- Connect ---- */
 
 static bool is_address(const char *host)
@@ -211,7 +236,7 @@ static void read_system_files(struct evdns_base *dns)
  * take that for the answer to the next request. */
 static bool is_quiet(const struct lc_http *http)
 {
-    int fd = lc_http_fd(http);
+    int fd = socket_of(http);
     char byte;
     return fd >= 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
            (errno == EAGAIN || errno == EWOULDBLOCK);
@@ -230,8 +255,9 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
         http->dns = new_dns(http->base);
     if (!address && http->dns != NULL)
         read_system_files(http->dns);
-    http->connection = evhttp_connection_base_new(http->base, address ? NULL : http->dns, url->host,
-                                                  (unsigned short)url->port);
+    if (has_memory())
+        http->connection = evhttp_connection_base_new(http->base, address ? NULL : http->dns,
+                                                      url->host, (unsigned short)url->port);
     if (http->connection == NULL) {
         fail(http, "out of memory", "");
         return false;
@@ -245,31 +271,6 @@ static bool connect_to(struct lc_http *http, const struct lc_url *url)
     return true;
 }
 
-static void close_low(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    close((int)(intptr_t)arg);
-}
-
-/* Moves the socket away from the standard descriptors (fd-internal.h). It may lie there when a name
- * had to be resolved first. libevent uses the low descriptor until the event is over; it stays open
- * until then. */
-static void raise_socket(struct lc_http *http, struct bufferevent *bev)
-{
-    struct timeval now = {0, 0};
-    int low = (int)bufferevent_getfd(bev);
-    if (low < 0 || low > STDERR_FILENO)
-        return;
-    int high = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (high < 0)
-        return;
-    if (event_base_once(http->base, -1, EV_TIMEOUT, close_low, (void *)(intptr_t)low, &now) != 0) {
-        close(high);
-        return;
-    }
-    bufferevent_setfd(bev, high);
-}
-
 /* Gets the event before evhttp, which calls shutdown(2) first and so loses the reason. */
 static void on_connecting(struct bufferevent *bev, short what, void *arg)
 {
@@ -277,7 +278,6 @@ static void on_connecting(struct bufferevent *bev, short what, void *arg)
     int error = EVUTIL_SOCKET_ERROR(), dns = bufferevent_socket_get_dns_error(bev);
     if (what & BEV_EVENT_CONNECTED) {
         http->connecting = false;
-        raise_socket(http, bev);
     } else {
         snprintf(http->connect_error, sizeof(http->connect_error), "%s",
                  dns != 0 ? evutil_gai_strerror(dns) : evutil_socket_error_to_string(error));
@@ -315,12 +315,14 @@ struct lc_http *lc_http_new(struct event_base *base, lc_http_done *done, void *a
 static int add_headers(struct evhttp_request *request, const struct lc_http_request *r)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-    char sequence[24], skip[24];
+    char sequence[24], skip[24], length[24];
+    snprintf(length, sizeof(length), "%zu", r->body->len);
     snprintf(sequence, sizeof(sequence), "%llu", (unsigned long long)r->sequence);
     snprintf(skip, sizeof(skip), "%llu", (unsigned long long)r->skip);
     int failed = evhttp_add_header(headers, "Host", r->url->host_header) |
                  evhttp_add_header(headers, "User-Agent", "liblogclient/" LOGCLIENT_VERSION) |
                  evhttp_add_header(headers, "Content-Type", "application/x-ndjson") |
+                 evhttp_add_header(headers, "Content-Length", length) |
                  evhttp_add_header(headers, "Log-Producer", r->producer) |
                  evhttp_add_header(headers, "Log-Sequence", sequence);
     if (r->skip > 0)
@@ -337,13 +339,13 @@ static void send_request(struct lc_http *http, const struct lc_http_request *r)
     /* evhttp's own limits, of 45 and 50 seconds, must not come first. */
     timeout.tv_sec++;
     evhttp_connection_set_timeout_tv(http->connection, &timeout);
-    struct evhttp_request *request = evhttp_request_new(on_answer, http);
+    struct evhttp_request *request = has_memory() ? evhttp_request_new(on_answer, http) : NULL;
     if (request == NULL) {
         fail(http, "out of memory", "");
         return;
     }
     evhttp_request_set_error_cb(request, on_error);
-    if (add_headers(request, r) != 0 ||
+    if (!make_space(http, r->url) || add_headers(request, r) != 0 ||
         evbuffer_add_reference(evhttp_request_get_output_buffer(request), r->body->data,
                                r->body->len, NULL, NULL) != 0) {
         evhttp_request_free(request);
@@ -361,22 +363,11 @@ static void send_request(struct lc_http *http, const struct lc_http_request *r)
 
 void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
 {
-    int held[STDERR_FILENO + 1];
     http->pending = true;
     http->answer = (struct lc_http_answer){.retry_after_ms = -1};
     http->error[0] = http->body[0] = http->connect_error[0] = '\0';
     http->connecting = !is_connected_to(http, r->url);
-    /* A socket at 1 for a moment is enough: the program writes there, and dies of SIGPIPE. */
-    size_t n = http->connecting ? lc_hold_standard(held) : 0;
     send_request(http, r);
-    lc_release_standard(held, n);
-}
-
-int lc_http_fd(const struct lc_http *http)
-{
-    if (http->connection == NULL)
-        return -1;
-    return (int)bufferevent_getfd(evhttp_connection_get_bufferevent(http->connection));
 }
 
 void lc_http_free(struct lc_http *http)

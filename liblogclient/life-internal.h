@@ -12,12 +12,10 @@ logclient_t *lc_new(logclient_options_t *options);
  * Returns 0 or an errno. */
 int lc_restart(logclient_t *client);
 
-/* Delivers for exit_timeout_ms, then ends the sender. Without a ring file, what is left is lost.
- * Does nothing in a forked child that never logged. */
+/* Delivers for exit_timeout_ms, then ends the threads. The ring is closed to callers, and its file
+ * removed when it is empty; the mapping stays. Without a ring file, what is left is lost. Does
+ * nothing in a forked child that never logged. */
 void lc_shut_down(logclient_t *client);
-
-/* Closes the ring to callers, and removes its file when it is empty. The mapping stays. */
-void lc_seal(logclient_t *client);
 
 /* Frees a client that is shut down. */
 void lc_destroy(logclient_t *client);

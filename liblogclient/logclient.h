@@ -45,7 +45,12 @@ typedef enum {
     LOGCLIENT_UNREACHABLE,   /* logd cannot be reached, or answers with an error; the client keeps
                                 trying */
     LOGCLIENT_RING_FALLBACK, /* the ring directory cannot be used: records are in memory only */
-    LOGCLIENT_RING_DAMAGED,  /* a leftover ring was damaged; it was moved aside */
+    LOGCLIENT_RING_DAMAGED, /* a leftover ring was damaged, and moved aside; or it is another user's
+                               or of another version, and was left alone */
+    LOGCLIENT_PRODUCER_TWIN,  /* somebody else sends under the same numbers, such as a copy of this
+                                 machine: the client goes on under a new id */
+    LOGCLIENT_RECORDS_MISSING /* a leftover ring lacks records that its process had queued: a power
+                                 cut took them */
 } logclient_status_t;
 
 /* A sentence for a status, static, never NULL. Thread-safe and async-signal-safe. */
@@ -66,13 +71,15 @@ logclient_options_t *logclient_options_new(void);
 
 /* Sets a property; name and value are copied. On an error nothing changes, and errbuf (NULL
  * allowed) gets a sentence naming property, value and remedy, NUL-terminated, cut to errlen bytes.
- * Returns LOGCLIENT_OK, LOGCLIENT_UNKNOWN_PROPERTY, LOGCLIENT_BAD_VALUE or LOGCLIENT_NO_MEMORY. */
+ * Returns LOGCLIENT_OK, LOGCLIENT_UNKNOWN_PROPERTY (also for a NULL name), LOGCLIENT_BAD_VALUE
+ * (also for a NULL value) or LOGCLIENT_NO_MEMORY (also for NULL options). */
 logclient_status_t logclient_options_set(logclient_options_t *options, const char *name,
                                          const char *value, char *errbuf, size_t errlen);
 
-/* Gets what a client has to report, apart from statistics. Runs on the client's sender thread with
- * all signals blocked, never inside a send call. May call any function here but logclient_free()
- * and logclient_flush(). `text` is borrowed until the callback returns. */
+/* Gets what a client has to report, apart from statistics. Runs on a thread that the client has for
+ * this alone, with all signals blocked, never inside a send call, one report at a time. It has the
+ * program's descriptors, and no delivery waits for it. It may call any function here but
+ * logclient_free() of its own client. `text` is borrowed until the callback returns. */
 typedef void logclient_error_cb(logclient_t *client, logclient_status_t status, const char *text,
                                 void *arg);
 
@@ -88,8 +95,9 @@ void logclient_options_free(logclient_options_t *options);
 
 /* Creates a client: its queue and its sender thread. `options` is copied; NULL means those of
  * logclient_options_new(). logd need not be reachable. Returns NULL, with errno and a sentence in
- * errbuf (NULL allowed), when a value from the environment is bad, or memory or threads are
- * lacking. To be freed with logclient_free(). Thread-safe; not async-signal-safe. */
+ * errbuf (NULL allowed), when a value from the environment is bad, or the system does not give what
+ * is needed; the errors are those of send_log(). To be freed with logclient_free(). Thread-safe;
+ * not async-signal-safe. */
 logclient_t *logclient_new(const logclient_options_t *options, char *errbuf, size_t errlen);
 
 /* The client that send_log() uses, created on first use; never to be freed. NULL, with errno set,
@@ -105,8 +113,8 @@ void logclient_free(logclient_t *client);
 /* ---- Send ---- */
 
 /* send_log() and its siblings copy one record into the queue and return at once. They make no
- * system call on their ordinary path (after a second of silence one write(2) to an eventfd wakes
- * the sender), take no lock, print nothing and change no signal's disposition. They may be called
+ * system call on their ordinary path (after a second of silence one futex(2) wakes the sender), use
+ * no descriptor, take no lock, print nothing and change no signal's disposition. They may be called
  * from any thread, from atexit handlers and destructors, in a forked child (which gets a queue of
  * its own at its first call), and from a signal handler, with one exception: the first call in a
  * process, which sets up the queue and the thread, is not async-signal-safe. A handler that
@@ -124,8 +132,9 @@ void logclient_free(logclient_t *client);
  *           call: a LOGCLIENT_ variable has a bad value
  *   EAGAIN  the queue or its file system is full (with on_full=block: and stayed so for block_ms),
  *           or a signal handler has interrupted the first call
- *   EFBIG, EMFILE, ENFILE, ENOMEM, or an error of pthread_create(3)
- *           the first call could not set up the client; send_log(3) says more */
+ *   EFBIG, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM, or an error of pthread_create(3)
+ *           the first call could not set up the client; send_log(3) says more. The next call tries
+ *           again */
 
 int send_log(const char *service, const char *level, const char *message);
 
@@ -160,8 +169,8 @@ logclient_status_t logclient_flush(logclient_t *client, int timeout_ms);
  * It holds exactly when between the readings no send call is under way and nothing is delivered or
  * rejected: after a flush that returned LOGCLIENT_OK, or while logd is away. At any other moment,
  * read in the order DELIVERED, REJECTED, DROPPED, QUEUED, LOGGED: then the right side is never the
- * larger one. It lacks the calls under way, what was delivered or rejected between the readings,
- * and what is queued behind a record that a call has not finished.
+ * larger one. It lacks the calls under way and what was delivered or rejected between the
+ * readings.
  *
  * All count from the client's creation (in a forked child: from its first call). */
 typedef enum {
@@ -169,8 +178,7 @@ typedef enum {
     LOGCLIENT_STAT_DELIVERED,     /* records that logd has confirmed */
     LOGCLIENT_STAT_REJECTED,      /* records that logd refused */
     LOGCLIENT_STAT_DROPPED,       /* records dropped because the queue was full */
-    LOGCLIENT_STAT_QUEUED,        /* records that stand in the queue: counted there, anew each time,
-                                     in about 10 ms a million */
+    LOGCLIENT_STAT_QUEUED,        /* records that stand in the queue */
     LOGCLIENT_STAT_TRUNCATED,     /* messages cut to the limit */
     LOGCLIENT_STAT_REPAIRED,      /* records with bytes replaced by U+FFFD */
     LOGCLIENT_STAT_BATCHES,       /* batches confirmed */
@@ -179,7 +187,7 @@ typedef enum {
                                      asked for */
     LOGCLIENT_STAT_ADOPTED,       /* records of dead processes that were delivered */
     LOGCLIENT_STAT_DAMAGED,       /* leftover rings moved aside */
-    LOGCLIENT_STAT_ADOPTED_REJECTED, /* records of dead processes that logd refused */
+    LOGCLIENT_STAT_ADOPTED_REJECTED /* records of dead processes that logd refused */
 } logclient_stat_t;
 
 /* The value of a counter; 0 for an unknown one. NULL means the default client; if that was never

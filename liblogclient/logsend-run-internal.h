@@ -23,6 +23,7 @@ struct logsend_run {
     logclient_t *client;
     bool stuck;                  /* the queue stayed full: nothing more is read */
     bool failed;                 /* something was not sent */
+    _Atomic bool incomplete;     /* not all of a leftover ring could be read */
     _Atomic bool progress_shown; /* and the cursor stands behind it */
 };
 

@@ -1,10 +1,8 @@
 /* logsend.c: the command-line client: its options, and a run from beginning to end. */
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "client-internal.h"
@@ -13,6 +11,7 @@
 #include "logsend-input-internal.h"
 #include "logsend-inspect-internal.h"
 #include "logsend-run-internal.h"
+#include "ringdir-internal.h"
 
 #define ROW(name, kind, member) OPTION_ROW(name, kind, struct logsend_settings, member)
 
@@ -65,8 +64,11 @@ static void on_signal(int number)
 
 static void on_error(logclient_t *client, logclient_status_t status, const char *text, void *arg)
 {
+    struct logsend_run *run = arg;
     (void)client;
-    logsend_clear_progress(arg);
+    logsend_clear_progress(run);
+    if (status == LOGCLIENT_RECORDS_MISSING || status == LOGCLIENT_RING_DAMAGED)
+        run->incomplete = true;
     if (status == LOGCLIENT_RING_FALLBACK)
         diag_warn("%s; what is not delivered is lost when logsend ends", text);
     else
@@ -86,17 +88,15 @@ static logclient_t *open_client(struct logsend_run *run)
     char why[400];
     logclient_options_t *options = lc_options_from_environment(why, sizeof(why));
     if (options == NULL)
-        diag_die(EXIT_USAGE, "%s", why);
+        diag_die(errno == ENOMEM ? EXIT_ENVIRONMENT : EXIT_USAGE, "%s", why);
     if (url != NULL)
         set(options, "url", url);
-    if (drain != NULL)
-        set(options, "ring_dir", drain);
     /* A full queue holds the reader of standard input back, as a pipe would. */
     set(options, "on_full", "block");
     set(options, "block_ms", "200");
     set(options, "exit_timeout_ms", "0");
-    if (drain != NULL)
-        set(options, "adopt", "on");
+    if (drain != NULL && !lc_options_drain(options, drain))
+        diag_die(EXIT_ENVIRONMENT, "out of memory");
     logclient_options_set_error_cb(options, on_error, run);
     logclient_t *client = logclient_new(options, why, sizeof(why));
     if (client == NULL)
@@ -148,7 +148,9 @@ static int finish(struct logsend_run *run)
                    kept ? "kept in the ring directory, for the next client or logsend --drain"
                         : "lost");
     logclient_free(client);
-    return delivered && rejected == 0 && !run->failed ? EXIT_OK : EXIT_UNDELIVERED;
+    return delivered && rejected == 0 && !run->failed && !(drain != NULL && run->incomplete)
+               ? EXIT_OK
+               : EXIT_UNDELIVERED;
 }
 
 static void check_usage(const struct logsend_settings *s, const char *message)
@@ -166,11 +168,11 @@ static void check_usage(const struct logsend_settings *s, const char *message)
 
 static void check_directory(const char *drain)
 {
-    DIR *there = opendir(drain);
-    if (there == NULL)
-        diag_die(EXIT_ENVIRONMENT, "--drain: cannot open the directory \"%s\": %s", drain,
-                 strerror(errno));
-    closedir(there);
+    char why[400];
+    int dir = lc_ringdir_open_drain(drain, why, sizeof(why));
+    if (dir < 0)
+        diag_die(EXIT_ENVIRONMENT, "--drain: %s", why);
+    close(dir);
 }
 
 int main(int argc, char **argv)

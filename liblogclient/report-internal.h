@@ -5,10 +5,17 @@
 
 #include "client-internal.h"
 
-/* Calls the error callback. Without one, prints if the property report says so. */
+/* Starts the thread that reports, if anybody wants reports. Returns 0 or an errno. */
+int lc_reporter_start(logclient_t *client);
+
+/* Tells what is left to be told, and ends the thread. Does nothing on that thread itself. */
+void lc_reporter_stop(logclient_t *client);
+
+/* Calls the error callback. Without one, prints if the property report says so. Neither waits nor
+ * runs here: the reporter's thread does it. */
 void lc_report(logclient_t *client, logclient_status_t status, const char *text);
 
 /* The same for the default client that cannot be made, once. Keeps errno. */
-void lc_report_bad_environment(const char *text);
+void lc_report_no_client(const char *text);
 
 #endif

@@ -1,5 +1,5 @@
 /* ring-read-internal.h: the reading side of a ring. It belongs to one thread: the sender's, or that
- * of a test or of logsend. */
+ * of a test. */
 #ifndef LC_RING_READ_INTERNAL_H
 #define LC_RING_READ_INTERNAL_H
 
@@ -16,12 +16,21 @@ enum lc_ring_read {
 enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
                                struct lc_record *record);
 
-/* Stores that all before `position` is done and that the record there has this sequence number;
- * that holds also when the process dies right after. Then gives the space back. */
-void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence);
+/* Whether a slot's fields fit each other, and name a record that can be sent; *r is it. `text` is
+ * what lies behind the slot, or a copy. For leftover.c, too. */
+bool lc_slot_record(const struct lc_slot *slot, uint64_t header, const char *text,
+                    struct lc_record *r);
+
+/* Stores that all before `position` is done, and that the record there has this number, while logd
+ * expects number `stored` next; that holds also when the process dies right after. Then gives the
+ * space back. */
+void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t number, uint64_t stored);
 
 /* Closes the ring to writers, who get EAGAIN from now on. True when it is empty, and stays so. */
 bool lc_ring_seal(struct lc_ring *ring);
+
+/* Gives the free space of a sealed ring back to the file system. */
+void lc_ring_shrink(const struct lc_ring *ring);
 
 /* When the ring is empty and has gone some way into its file: goes on at the file's beginning, so
  * that an ordinary load touches little of it. True when tail has moved. Call it when there is

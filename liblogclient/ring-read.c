@@ -3,72 +3,54 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #include "common/crash.h"
 #include "common/record.h"
 
-#define HOLE_BYTES   4096                 /* holes begin at multiples of this */
-#define WINDOW_BYTES LC_RING_CHUNK        /* an ordinary load stays in this part of the file */
-#define KEEP_BYTES   ((uint64_t)64 << 20) /* this part keeps its blocks when it is freed */
+#define PAGE_BYTES   4096
+#define SEAL_BYTES   8 /* no room for a record: what head moves when the ring is sealed */
+#define WINDOW_BYTES LC_RING_CHUNK /* an ordinary load stays in this part of the file */
 
 /* ---- Records ---- */
 
-static bool fill(const struct lc_slot *slot, uint64_t bytes, struct lc_record *r)
+bool lc_slot_record(const struct lc_slot *slot, uint64_t header, const char *text,
+                    struct lc_record *r)
 {
+    uint64_t bytes = (header & LC_SLOT_UNITS_MASK) << 3;
+    uint32_t service = slot->sizes & LC_SIZES_SERVICE, pad = slot->sizes >> LC_SIZES_PAD_LOW;
+    uint32_t level = slot->sizes >> LC_SIZES_LEVEL_LOW & 255;
+    uint32_t flags = (slot->sizes & ~LC_SIZES_TEXT) >> LC_SIZES_FLAGS_LOW & 255;
+    if (bytes < sizeof(*slot) + service + pad || pad > 7 || service == 0 ||
+        service > RECORD_SERVICE_MAX || level > LEVEL_FATAL ||
+        (flags & ~(LC_FLAG_CUT | LC_FLAG_JSON)) != 0)
+        return false;
     *r = (struct lc_record){
-        .service = {slot->text, slot->service_bytes},
-        .message = {slot->text + slot->service_bytes, slot->message_bytes},
+        .service = {text, service},
+        .message = {text + service, (size_t)bytes - sizeof(*slot) - service - pad},
         .timestamp_ms = slot->timestamp_ms,
-        .level = (enum level)slot->level,
-        .flags = slot->flags,
+        .number = header >> LC_SLOT_NUMBER_LOW,
+        .level = (enum level)level,
+        .flags = flags,
     };
-    return lc_slot_bytes(r) == bytes && r->service.n > 0 && r->service.n <= RECORD_SERVICE_MAX &&
-           slot->level <= LEVEL_FATAL;
-}
-
-/* The next position where the file has blocks. Reading where it has none would allocate them. */
-static uint64_t skip_hole(const struct lc_ring *ring, uint64_t position)
-{
-    uint64_t offset = position & (ring->capacity - 1);
-    off_t here = (off_t)(LC_RING_HEADER_BYTES + offset);
-    off_t data = lseek(ring->fd, here, SEEK_DATA);
-    if (data < 0)
-        return position + (errno == ENXIO ? ring->capacity - offset : 0);
-    return position + (uint64_t)(data - here);
+    return true;
 }
 
 enum lc_ring_read lc_ring_read(const struct lc_ring *ring, uint64_t *position,
                                struct lc_record *record)
 {
     uint64_t head = lc_ring_head(ring);
-    while (*position < head) {
-        if (ring->dead && (*position % HOLE_BYTES == 0 || *position == ring->tail))
-            *position = skip_hole(ring, *position);
-        if (*position >= head)
-            break;
-        struct lc_slot *slot = lc_slot_at(ring, *position);
-        uint64_t header = atomic_load_explicit(&slot->header, memory_order_acquire);
-        uint64_t bytes = header & LC_SLOT_LENGTH, state = header - bytes;
-        if (header == 0 || state == LC_SLOT_RESERVED) {
-            if (!ring->dead)
-                return LC_RING_BUSY;
-            if (header == 0)
-                bytes = 8;
-        } else if (state != LC_SLOT_COMMITTED) {
-            return LC_RING_DAMAGED;
-        }
-        if ((bytes & 7) != 0 || bytes == 0 || bytes > head - *position)
-            return LC_RING_DAMAGED;
-        if (state == LC_SLOT_COMMITTED) {
-            if (bytes < sizeof(struct lc_slot) || !fill(slot, bytes, record))
-                return LC_RING_DAMAGED;
-            *position += bytes;
-            return LC_RING_RECORD;
-        }
-        *position += bytes;
-    }
-    return LC_RING_EMPTY;
+    if (*position >= head)
+        return LC_RING_EMPTY;
+    const struct lc_slot *slot = lc_slot_at(ring, *position);
+    uint64_t header = atomic_load_explicit(&slot->header, memory_order_acquire);
+    uint64_t bytes = (header & LC_SLOT_UNITS_MASK) << 3, state = header & LC_SLOT_STATE_MASK;
+    if (header == 0 || state == LC_SLOT_RESERVED)
+        return LC_RING_BUSY;
+    if (state != LC_SLOT_COMMITTED || bytes > head - *position ||
+        !lc_slot_record(slot, header, slot->text, record))
+        return LC_RING_DAMAGED;
+    *position += bytes;
+    return LC_RING_RECORD;
 }
 
 /* ---- Free space ---- */
@@ -84,6 +66,7 @@ static bool punch(const struct lc_ring *ring, uint64_t from, uint64_t to)
         done = lc_ring_allocate(ring->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                 LC_RING_HEADER_BYTES + start, n) == 0 &&
                done;
+        CRASH_POINT();
         from += n;
     }
     return done;
@@ -97,7 +80,8 @@ static void zero(const struct lc_ring *ring, uint64_t from, uint64_t to)
 static void hand_back(struct lc_ring *ring, uint64_t to)
 {
     ring->freed = to;
-    atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
+    if (!ring->sealed)
+        atomic_store_explicit(&ring->free_to, to + ring->capacity, memory_order_release);
 }
 
 /* Makes [from, to), where records were, zero again. Returns how far it came. The first part of the
@@ -105,12 +89,12 @@ static void hand_back(struct lc_ring *ring, uint64_t to)
  * give theirs back at once, so that a large ring costs what is in it. */
 static uint64_t clean(struct lc_ring *ring, uint64_t from, uint64_t to)
 {
+    uint64_t keep = ring->whole || ring->keep > ring->capacity ? ring->capacity : ring->keep;
     while (from < to) {
         uint64_t start = from & (ring->capacity - 1);
-        uint64_t zone =
-            start < KEEP_BYTES && KEEP_BYTES < ring->capacity ? KEEP_BYTES : ring->capacity;
+        uint64_t zone = start < keep ? keep : ring->capacity;
         uint64_t end = from + (zone - start) < to ? from + (zone - start) : to;
-        if (start >= KEEP_BYTES) {
+        if (start >= keep) {
             /* The zone begins with a chunk. A part of one at the end waits until it is whole. */
             end -= end % LC_RING_CHUNK;
             if (end <= from)
@@ -122,16 +106,19 @@ static uint64_t clean(struct lc_ring *ring, uint64_t from, uint64_t to)
             if (start + (end - from) > ring->touched)
                 ring->touched = start + (end - from);
         }
+        CRASH_POINT();
         from = end;
     }
     return from;
 }
 
-void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t sequence)
+void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t number, uint64_t stored)
 {
-    lc_ring_publish(ring, position, sequence);
-    if (ring->dead)
-        return; /* nobody writes there any more */
+    struct lc_ring_ack ack = ring->ack;
+    ack.position = position;
+    ack.number = number;
+    ack.stored = stored;
+    lc_ring_publish(ring, &ack);
     uint64_t to = clean(ring, ring->freed, position);
     CRASH_POINT();
     hand_back(ring, to);
@@ -142,31 +129,34 @@ void lc_ring_acknowledge(struct lc_ring *ring, uint64_t position, uint64_t seque
  * faster. */
 static bool pass_over(struct lc_ring *ring, uint64_t bytes)
 {
-    uint64_t head = ring->tail;
-    if (!atomic_compare_exchange_strong(&ring->header->head, &head, head + bytes))
+    struct lc_ring_ack ack = ring->ack;
+    uint64_t head = lc_head_make(ack.position, ack.number);
+    ack.position += bytes;
+    if (ring->sealed || !atomic_compare_exchange_strong(&ring->header->head, &head,
+                                                        lc_head_make(ack.position, ack.number)))
         return false;
     CRASH_POINT();
-    lc_ring_publish(ring, ring->tail + bytes, ring->sequence);
+    lc_ring_publish(ring, &ack);
     return true;
 }
 
 bool lc_ring_rewind(struct lc_ring *ring)
 {
-    uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
+    uint64_t from = ring->ack.position, offset = from & (ring->capacity - 1);
     if (offset < WINDOW_BYTES || !pass_over(ring, ring->capacity - offset))
         return false;
     /* A part of a chunk that waited need not wait any more. What lies behind it is clean. */
     if (ring->freed < from && !punch(ring, ring->freed, from))
         zero(ring, ring->freed, from);
     CRASH_POINT();
-    hand_back(ring, ring->tail);
+    hand_back(ring, ring->ack.position);
     return true;
 }
 
 bool lc_ring_trim(struct lc_ring *ring)
 {
-    uint64_t from = ring->tail, offset = from & (ring->capacity - 1);
-    if (ring->touched <= WINDOW_BYTES)
+    uint64_t from = ring->ack.position, offset = from & (ring->capacity - 1);
+    if (ring->whole || ring->touched <= WINDOW_BYTES)
         return false;
     /* The walk begins at the file's beginning, where nothing waits to be cleaned. */
     if (ring->walked_to != from && offset >= WINDOW_BYTES)
@@ -177,8 +167,8 @@ bool lc_ring_trim(struct lc_ring *ring)
     if (offset >= WINDOW_BYTES)
         punch(ring, from, from + piece);
     CRASH_POINT();
-    hand_back(ring, ring->tail);
-    ring->walked_to = ring->tail;
+    hand_back(ring, ring->ack.position);
+    ring->walked_to = ring->ack.position;
     if (offset + piece >= ring->touched) {
         ring->touched = WINDOW_BYTES;
         lc_ring_rewind(ring);
@@ -188,9 +178,34 @@ bool lc_ring_trim(struct lc_ring *ring)
 
 bool lc_ring_seal(struct lc_ring *ring)
 {
-    /* free_to fails each claim that begins from now on; moving head fails those under way. */
-    uint64_t head = ring->tail;
-    atomic_store(&ring->free_to, 0);
+    _Atomic uint64_t *head = &ring->header->head;
+    uint64_t tail = ring->ack.position, at;
+    /* free_to fails each call that looks at head from now on; moving head fails those that have. */
+    ring->sealed = true;
+    atomic_store(&ring->free_to, tail);
     CRASH_POINT();
-    return atomic_compare_exchange_strong(&ring->header->head, &head, head + 8);
+    uint64_t old = atomic_load(head);
+    do {
+        at = lc_head_position(old, tail);
+        if (at == tail + ring->capacity)
+            return false; /* full: no call has found room */
+    } while (!atomic_compare_exchange_weak(head, &old, lc_head_make(at + SEAL_BYTES, old)));
+    CRASH_POINT();
+    return at == tail;
+}
+
+/* Not while a call is in the midst of a record: on a full disk its store might need a block that
+ * lies in one folio with what is given back. */
+void lc_ring_shrink(const struct lc_ring *ring)
+{
+    struct lc_record record;
+    uint64_t used_to = ring->ack.position, end = used_to + ring->capacity;
+    while (lc_ring_read(ring, &used_to, &record) == LC_RING_RECORD)
+        ;
+    if (used_to + SEAL_BYTES != lc_ring_head(ring))
+        return;
+    uint64_t from = (used_to + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+    uint64_t to = end & ~(uint64_t)(PAGE_BYTES - 1);
+    if (from < to)
+        punch(ring, from, to);
 }

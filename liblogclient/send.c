@@ -13,7 +13,6 @@
 #include "common/utf8.h"
 #include "default-internal.h"
 #include "life-internal.h"
-#include "ring-count-internal.h"
 #include "ring-write-internal.h"
 
 #define FORMAT_BYTES 1024 /* longer formatted messages need malloc(3) */
@@ -88,12 +87,6 @@ static int write_blocking(logclient_t *c, const struct lc_record *record)
     return error;
 }
 
-/* Whether a call may wait. One from the error callback would wait for its own thread. */
-static bool may_block(const logclient_t *c)
-{
-    return c->options->on_full == LC_BLOCK && !pthread_equal(pthread_self(), c->thread);
-}
-
 /* Puts a checked record into the ring. Returns 0, or -1 with errno. */
 static int enqueue(logclient_t *c, struct lc_record *record)
 {
@@ -104,7 +97,7 @@ static int enqueue(logclient_t *c, struct lc_record *record)
     }
     count(&c->count.logged[own_part()].count);
     int error = lc_ring_write(&c->ring, record);
-    if (error != 0 && may_block(c))
+    if (error != 0 && c->options->on_full == LC_BLOCK)
         error = write_blocking(c, record);
     if (error != 0) {
         count(&c->count.dropped);

@@ -18,7 +18,10 @@ const char *logclient_strerror(logclient_status_t status)
         [LOGCLIENT_UNREACHABLE] = "logd does not take records now",
         [LOGCLIENT_RING_FALLBACK] =
             "the ring directory cannot be used; records are kept in memory only",
-        [LOGCLIENT_RING_DAMAGED] = "a leftover ring is damaged; it was moved aside",
+        [LOGCLIENT_RING_DAMAGED] = "a file in the ring directory cannot be delivered",
+        [LOGCLIENT_PRODUCER_TWIN] =
+            "somebody else sends under the same producer id; a new one was taken",
+        [LOGCLIENT_RECORDS_MISSING] = "records are missing in a leftover ring",
     };
     return (size_t)status < sizeof(texts) / sizeof(texts[0]) ? texts[status] : "unknown status";
 }

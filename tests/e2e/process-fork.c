@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,15 +133,6 @@ static void on_fork_signal(int number)
         _exit(73);
 }
 
-/* Takes the place of the C library's: the signal comes while the library makes its client. */
-int eventfd(unsigned value, int flags);
-int eventfd(unsigned value, int flags)
-{
-    if (in_first_call)
-        raise(SIGUSR1);
-    return (int)syscall(SYS_eventfd2, value, flags);
-}
-
 /* A handler forks, and does nothing else, in the midst of the first call. */
 void run_fork_in_handler(char **arg)
 {
@@ -223,9 +213,12 @@ static bool waits(pid_t thread)
 }
 
 /* In the place of the C library's. The first call reads its settings here, under the lock of the
- * default client: it goes on when the other thread has forked, or waits for it. */
+ * default client: a signal comes. It goes on when the other thread has forked, or waits for the
+ * lock. */
 char *secure_getenv(const char *name)
 {
+    if (in_first_call)
+        raise(SIGUSR1);
     __atomic_store_n(&in_first, true, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&forking_thread, __ATOMIC_SEQ_CST) != 0 &&
            !__atomic_load_n(&fork_done, __ATOMIC_SEQ_CST) &&

@@ -32,7 +32,7 @@ _Noreturn void die(const char *what)
     _exit(70);
 }
 
-static void open_list(void)
+void open_list(void)
 {
     list_fd = open(list_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (list_fd < 0)
@@ -376,6 +376,12 @@ static const struct {
     {"return", run_return, 1},
     {"daemon", run_daemon, 2},
     {"closed", run_closed, 0},
+    {"close-all", run_close_all, 1},
+    {"bare-fork", run_bare_fork, 1},
+    {"prefork", run_prefork, 0},
+    {"setuid", run_setuid, 1},
+    {"wake", run_wake, 0},
+    {"callback", run_callback, 1},
     {"fork-in-fork", run_fork_in_fork, 0},
     {"fork-beside-first", run_fork_beside_first, 0},
     {"fork-in-handler", run_fork_in_handler, 0},

@@ -20,10 +20,20 @@ void flush(void);
 void *log_until_stopped(void *arg);
 void stop_logging(void);
 
+/* Opens the list again, when the program has closed it. */
+void open_list(void);
+
 void run_forks(char **arg);
 void run_orphan(char **arg);
 void run_fork_in_handler(char **arg);
 void run_fork_in_fork(char **arg);
 void run_fork_beside_first(char **arg);
+
+void run_close_all(char **arg);
+void run_bare_fork(char **arg);
+void run_prefork(char **arg);
+void run_setuid(char **arg);
+void run_wake(char **arg);
+void run_callback(char **arg);
 
 #endif

@@ -2,6 +2,7 @@
 import collections
 import os
 import re
+import subprocess
 import threading
 import time
 
@@ -549,3 +550,19 @@ def test_reports_on_standard_error(box):
     assert "liblogclient: no client could be made: environment variable LOGCLIENT_LINGER_MS: linger_ms: \"soon\"" in p.stderr()
     p = box.run("mute", [program("examples/minimal")], env={**env, "LOGCLIENT_LINGER_MS": "soon", "LOGCLIENT_REPORT": "off"})
     assert "liblogclient" not in p.stderr()
+
+
+def test_variables_that_set_nothing_are_reported(box, redis, logd):
+    """LOGCLIENT_RINGDIR passed in silence, and the records lay somewhere else."""
+    env = {"LOGCLIENT_URL": logd.url, "LOGCLIENT_RING_DIR": box.ring_dir, "LOGCLIENT_RINGDIR": "/var/x", "LOGCLIENT_COLOUR": "red"}
+    p = box.run("mute", [program("examples/minimal")], env=env)
+    assert p.stderr() == ""
+    p = box.run("told", [program("examples/minimal")], env={**env, "LOGCLIENT_REPORT": "stderr"})
+    assert sorted(p.stderr().splitlines()) == [
+        "liblogclient: there is no property of this name: environment variable LOGCLIENT_COLOUR sets no property: unset it; logclient(3) lists the properties",
+        "liblogclient: there is no property of this name: environment variable LOGCLIENT_RINGDIR sets no property: did you mean LOGCLIENT_RING_DIR?"]
+    status = subprocess.run([program("logsend"), "x"], env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+    assert status.returncode == 0 and "did you mean LOGCLIENT_RING_DIR?" in status.stderr
+    producer = box.producer(logd, "--records", 1, "--handle", env=env)
+    producer.finish()
+    assert "did you mean LOGCLIENT_RING_DIR?" in str(producer.reports())

@@ -1,6 +1,7 @@
 """What make install puts there, and a service that is built against it as README.md says."""
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -122,11 +123,14 @@ def test_header_declares_what_is_exported():
         assert declared == set(f.read().split())
 
 
-@pytest.mark.parametrize("standard", ["c99", "c11", "gnu17"])
-def test_header_stands_alone(box, installed, standard):
-    source = box.write("h.c", b"#include <logclient.h>\nint main(void) { return 0; }\n")
-    tool(*compiler(), f"-std={standard}", "-pedantic-errors", "-Wall", "-Wextra", "-Werror", f"-I{installed}/include", "-c", source,
-         "-o", box.path("h.o"))
+@pytest.mark.parametrize("options", ["-std=c89", "-std=c99", "-std=gnu17", "-x c++ -std=c++98", "-x c++ -std=c++17"])
+@pytest.mark.parametrize("cc", ["gcc", "clang"])
+def test_header_stands_alone(box, installed, cc, options):
+    if shutil.which(cc) is None:
+        assert not os.environ.get("CI"), f"{cc} is missing"
+        pytest.skip(f"{cc} is missing")
+    source = box.write("h.c", b"#include <logclient.h>\nint main(void) { return send_log(\"a\", \"info\", \"b\"); }\n")
+    tool(cc, *options.split(), "-pedantic-errors", "-Wall", "-Wextra", "-Werror", f"-I{installed}/include", "-c", source, "-o", box.path("h.o"))
 
 
 def test_library_needs_only_libevent():

@@ -2,10 +2,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
-from pipeline import messages, program, wait_until
+import pytest
+
+from pipeline import Process, messages, program, wait_until
 
 
 def logsend(box, url, *args, stdin=None, env=None, seconds=60.0):
@@ -120,6 +123,41 @@ def test_undelivered_records_are_kept_and_drained_later(box):
     assert (status, err) == (0, "")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_drains_the_directory_of_a_user(box):
+    """Root's own ring lay there, where the user may shorten it, and so did a lock that the user could not open any more."""
+    redis = box.redis()
+    logd = box.logd(redis)
+    logd.stop()
+    logsend(box, logd.url, "-t", "300ms", stdin=b"a\nb\n")
+    os.unlink(os.path.join(box.ring_dir, "adopt.lock"))
+    for path in (box.ring_dir, os.path.join(box.ring_dir, rings(box)[0])):
+        os.chown(path, 12345, 12345)
+
+    drain = Process(box, "drain", [program("logsend"), "--url", logd.url, "--drain", box.ring_dir], {})
+    drain.graceful = False
+    drain.spawn()
+    wait_until(lambda: "refused" in drain.stderr(), "the attempt")
+    assert len(rings(box)) == 1
+    logd.start()
+    assert drain.wait(60) == 0
+    assert messages(redis) == ["a", "b"]
+    left = [os.path.join(box.ring_dir, name) for name in os.listdir(box.ring_dir)]
+    assert [name for name in left if ".ring" in name or os.stat(name).st_uid != 12345] == []
+
+
+def test_a_directory_that_cannot_be_drained_is_named(box):
+    for path, why in ((box.path("none"), "No such file"), (box.write("file", b""), "Not a directory")):
+        status, _, err = logsend(box, "http://127.0.0.1:1", "--drain", path, seconds=5)
+        assert status == 69 and path in err and why in err
+    if os.geteuid() == 0:
+        os.mkdir(box.path("theirs"), 0o700)
+        os.chmod(box.dir, 0o711)
+        binary = shutil.copy(program("logsend"), box.path("logsend"))
+        done = subprocess.run([binary, "--drain", box.path("theirs")], capture_output=True, text=True, user=12345, timeout=60)
+        assert done.returncode == 69 and box.path("theirs") in done.stderr
+
+
 def test_a_queue_that_stays_full_ends_the_reading(box):
     """Each further line waited its whole timeout, was dropped, and the next began."""
     env = {"LOGCLIENT_RING_BYTES": "1m"}
@@ -138,13 +176,13 @@ def test_a_queue_that_stays_full_ends_the_reading(box):
 def test_a_damaged_ring_is_moved_aside(box):
     redis = box.redis()
     logd = box.logd(redis)
-    box.write("rings/0123456789abcdef0123456789abcdef.ring", b"LOGRING1 and then junk")
-    box.write("rings/00.tmp", b"never finished")
+    box.write("rings/0123456789abcdef0123456789abcdef.ring", b"LOGRING2 and then junk")
+    box.write(f"rings/{'0' * 32}.tmp", b"never finished")
     status, _, err = logsend(box, logd.url, "-s", "x", "hello")
     assert status == 0
     wait_until(lambda: logsend(box, logd.url, "--drain", box.ring_dir)[0] == 0, "the directory to be drained")
     assert rings(box) == ["0123456789abcdef0123456789abcdef.ring.damaged"]
-    assert not os.path.exists(box.path("rings/00.tmp"))
+    assert not os.path.exists(box.path(f"rings/{'0' * 32}.tmp"))
     status, out, _ = logsend(box, logd.url, "--inspect", box.ring_dir)
     assert status == 0 and "not a whole ring" in out
 
@@ -170,12 +208,24 @@ def test_the_properties_are_listed(box):
     assert {"url", "ring_dir", "on_full", "exit_timeout_ms"} <= set(names)
 
 
+def test_a_ring_of_the_version_before_is_left_alone(box):
+    redis = box.redis()
+    logd = box.logd(redis)
+    name = "0123456789abcdef0123456789abcdef.ring"
+    box.write(f"rings/{name}", b"LOGRING1".ljust(1 << 20, b"\0"))
+    status, _, err = logsend(box, logd.url, "--drain", box.ring_dir)
+    assert status == 1 and re.search(f"{name} is passed over: .*0.1.0", err)
+    assert rings(box) == [name]
+
+
 def test_man_page_names_every_property_and_counter(box):
     root = os.path.join(os.path.dirname(__file__), "..", "..", "liblogclient")
     with open(os.path.join(root, "logclient.3"), encoding="ascii") as f:
         page = f.read()
     with open(os.path.join(root, "logclient.h"), encoding="ascii") as f:
-        counters = re.findall(r"^ +(LOGCLIENT_STAT_\w+),", f.read(), re.M)
+        names = re.findall(r"^ +(LOGCLIENT_\w+)\b(?!\()", f.read(), re.M)
+    counters = [n for n in names if n.startswith("LOGCLIENT_STAT_")]
+    assert len(names) - len(counters) > 10 and [n for n in names if n not in page] == []
     _, out, _ = logsend(box, "http://127.0.0.1:1", "--properties")
     properties = [l.split()[0] for l in out.splitlines()]
     assert len(counters) > 10 and len(properties) > 10

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+import pipeline
 from pipeline import Process, messages, program, read_lines, wait_until
 
 
@@ -120,6 +121,22 @@ def test_programs_that_are_spawned(box, redis, logd, scenario):
     assert messages(redis) == p.accepted() == [f"spawn-{n}" for n in range(20)]
 
 
+@pytest.mark.forks_threads("asan")
+@pytest.mark.parametrize("how", ["_Fork", "clone"])
+def test_children_that_no_fork_handler_is_told_of(box, redis, logd, scenario, how):
+    """They wrote into the parent's ring, and waited at exit for a thread that they did not have."""
+    p = scenario("bare-fork", how, seconds=40)
+    adopt(box, logd)
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 10 + 5 * 10 + 10
+
+
+def test_children_that_are_made_before_the_first_call(box, redis, logd, scenario):
+    p = scenario("prefork")
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 9 * 100
+
+
 # ---- signals ----
 
 def test_handler_that_logs_interrupts_the_only_thread_that_logs(box, redis, logd, scenario):
@@ -190,6 +207,18 @@ def test_daemon_that_closes_all_descriptors(box, redis, logd, scenario):
     assert len(p.accepted()) == 121
 
 
+def test_program_that_closes_all_descriptors_after_the_first_call(box, redis, logd, scenario):
+    """Records went into the program's own files, the sender turned in circles, and exit(3) never returned."""
+    foreign = box.path("foreign")
+    p = scenario("close-all", foreign, seconds=20)
+    assert os.path.getsize(foreign) == 0
+    assert int(re.search(r"^idle: (\d+)", p.stdout(), re.M).group(1)) < 500
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 1020
+    assert os.listdir(box.ring_dir) == ["adopt.lock"]
+
+
+@pytest.mark.forks_threads  # no fork, but ThreadSanitizer takes a descriptor's number for the same one in all threads
 def test_program_without_standard_descriptors(box, redis, logd, scenario):
     """The ring, its directory and the connection got the numbers 0 to 2, and the program's messages went into them."""
     p = scenario("closed")
@@ -198,6 +227,7 @@ def test_program_without_standard_descriptors(box, redis, logd, scenario):
     stored_once(redis, p.accepted())
 
 
+@pytest.mark.forks_threads
 def test_handler_that_forks_in_the_first_call(redis, scenario):
     """The fork waited for a lock that its own thread held."""
     assert scenario("fork-in-handler", seconds=20).accepted() == ["first-0"]
@@ -292,8 +322,46 @@ def test_handler_that_forks_in_a_fork(redis, scenario):
     assert messages(redis) == ["first-0", "second-0", "third-0"]
 
 
-@pytest.mark.forks_threads
+@pytest.mark.forks_threads("asan")
 def test_fork_beside_the_first_call(redis, scenario):
     """The handlers of fork(2) were installed by the first call: the child's first call waited for ever for its parent's lock."""
     assert sorted(scenario("fork-beside-first", seconds=40).accepted()) == ["child-0", "parent-0"]
     assert sorted(messages(redis)) == ["child-0", "parent-0"]
+
+
+# ---- users, sleep, the error callback ----
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.forks_threads
+def test_daemon_that_gives_up_root(box, redis, logd, scenario):
+    """It cannot look into its ring directory any more; what it has open it keeps."""
+    os.chmod(box.dir, 0o711)
+    p = scenario("setuid", 65534)
+    assert counts(p, "damaged") == "0"
+    stored_once(redis, p.accepted())
+    assert len(p.accepted()) == 30
+
+
+def test_sender_that_sleeps_is_woken_after_a_search(redis, scenario):
+    """A search must not clear the note that it sleeps: a record would lie until the next one."""
+    p = scenario("wake", env={"LOGCLIENT_LINGER_MS": "1"})
+    assert int(counts(p, "delivered after")) < 1000 * pipeline.SCALE
+    assert messages(redis) == ["first-0", "second-0"]
+
+
+UNREACHABLE = {"LOGCLIENT_URL": "http://127.0.0.1:9", "LOGCLIENT_EXIT_TIMEOUT_MS": "200"}
+
+
+def test_error_callback_that_ends_the_process(box, redis, logd, scenario):
+    """exit(3) does not wait for the thread that it runs on."""
+    scenario("callback", "exit", env=UNREACHABLE, seconds=20)
+    adopt(box, logd)
+    assert messages(redis) == ["record-0"]
+
+
+def test_error_callback_that_flushes(box, redis, logd, scenario):
+    """The sender does not wait for the callback, nor the flush for the sender's thread to come back from it."""
+    p = scenario("callback", "flush", env=UNREACHABLE, seconds=20)
+    assert "flush: 0" not in p.stdout()
+    adopt(box, logd)
+    assert messages(redis) == ["record-0", "callback-0"]

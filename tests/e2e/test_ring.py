@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
-from fakelogd import FakeLogd, ok, refuse
+from fakelogd import FakeLogd, answer, ok, refuse
 from pipeline import messages, program, wait_until
 from test_client import QUICK, by_thread, conserved
 
 HEADER = 65536
-FALLBACK, DAMAGED = 7, 8  # logclient_status_t
+DAMAGED, TWIN, MISSING = 8, 9, 10  # logclient_status_t
 
 
 def start_holding(box, logd, tag, count, *args, threads=1, env=None):
@@ -196,20 +196,85 @@ def test_adopters_are_killed_too(box, redis, logd):
     assert logd.metrics()["logd_sequence_gap_records_total"] == 0
 
 
+def from_the_dead(box):
+    """A function that says of a request whether its records come from the one ring that is there now."""
+    name, = files(box, ".ring")
+    return lambda q: q.headers["log-producer"] == name[:-len(".ring")]
+
+
+def test_ring_that_logd_never_takes_holds_nobody_up(box):
+    with FakeLogd(lambda q, n: None) as fake:
+        left_behind(box, fake, "killed", 10)
+        dead = from_the_dead(box)
+        fake.script = lambda q, n: refuse(500)(q) if dead(q) else ok(q)
+        adopter = box.producer(fake, "--records", 400, "--rate", 400, "--tag", "adopter", *QUICK, "--set", "backoff_max_ms=100",
+                               "--set", "linger_ms=1")
+        stats = adopter.finish()
+        assert (stats["delivered"], stats["adopted"]) == (400, 0)
+        with fake.lock:
+            refused = sum(map(dead, fake.requests))
+            assert 1 <= refused < len(fake.requests) / 2
+    assert len(files(box, ".ring")) == 1
+
+
+def test_adopted_batch_that_was_stored_and_not_answered_makes_no_twin(box):
+    """It is halved; then the first half must not lower what is known to be sent."""
+    with FakeLogd(lambda q, n: None) as fake:
+        left_behind(box, fake, "killed", 100)
+        dead, silent, over = from_the_dead(box), [], threading.Event()
+
+        def all_known(q, n):
+            if dead(q) and not silent:
+                silent.append(len(q.records))
+                over.wait(20)
+                return None
+            return answer(200, {"accepted": len(q.records), "duplicates": len(q.records) if dead(q) else 0})
+        fake.script = all_known
+        adopter = start_adopter(box, fake, "--set", "request_timeout_ms=300")
+        wait_adopted(box)
+        over.set()
+        assert finish(adopter)["adopted"] == 100 and silent == [100]
+        assert TWIN not in [s for s, _ in adopter.reports()]
+        with fake.lock:
+            assert [len(q.records) for q in fake.requests if dead(q) and q.answer] == [50, 50]
+
+
 # ---- Damage ----
+
+def test_ring_that_becomes_shorter_while_it_is_drained(box):
+    """Its file is read, never mapped: there is a report, and no signal."""
+    with FakeLogd(lambda q, n: None) as fake:
+        left_behind(box, fake, "killed", 20000)
+        name, = files(box, ".ring")
+        dead, shortened = from_the_dead(box), []
+
+        def shorten(q, n):
+            if dead(q) and not shortened:
+                shortened.append(os.truncate(os.path.join(box.ring_dir, name), HEADER + 4096))
+            return ok(q)
+        fake.script = shorten
+        adopter = start_adopter(box, fake, "--set", "batch_records=50")
+        wait_until(lambda: files(box, ".damaged"), "the ring to be moved aside")
+        stats = finish(adopter)
+    assert 50 <= stats["adopted"] < 20000
+    assert stats["delivered"] == 1
+    assert files(box) == [name + ".damaged"]
+    assert DAMAGED in [s for s, _ in adopter.reports()]
+
+
 
 def records_of(path):
     """Positions in the file of the records of a ring that was never acknowledged nor wrapped."""
     with open(path, "rb") as f:
         data = f.read()
-    assert data[:8] == b"LOGRING1"
+    assert data[:8] == b"LOGRING2"
     head, = struct.unpack_from("=Q", data, 64)
     at, positions = HEADER, []
-    while at < HEADER + head:
+    while at < HEADER + (head >> 31 << 3):
         header, = struct.unpack_from("=Q", data, at)
-        if header >> 32 == 2:
+        if header >> 17 & 3 == 2:
             positions.append(at)
-        at += header & 0xffffffff or 8
+        at += (header & 0x1ffff) * 8 or 8
     return positions
 
 
@@ -219,35 +284,48 @@ def patch(path, at, value):
         f.write(value)
 
 
+def change(path, at, how):
+    """Changes a word of 8 bytes."""
+    with open(path, "rb") as f:
+        f.seek(at)
+        word, = struct.unpack("=Q", f.read(8))
+    patch(path, at, struct.pack("=Q", how(word)))
+
+
 DAMAGE = {
-    "state 3": (4, b"\3"), "state 0 with a length": (4, b"\0"), "length of 0": (0, b"\0\0\0\0"), "length of 20": (0, b"\x14\0\0\0"),
-    "length beyond head": (0, b"\0\0\0\x40"), "length of another record": (0, b"\x18\0\0\0"), "no service": (20, b"\0"),
-    "level 6": (21, b"\6"), "high bits": (7, b"\x80"),
+    "state 3": (0, lambda w: w | 3 << 17), "state 0 with a length": (0, lambda w: w & ~(3 << 17)),
+    "length of 0": (0, lambda w: w & ~0x1ffff), "length beyond head": (0, lambda w: w | 0x1ffff),
+    "length of another record": (0, lambda w: w & ~0x1ffff | 3), "another number": (0, lambda w: w ^ 1 << 19),
+    "another time": (8, lambda w: w ^ 1), "another check": (16, lambda w: w ^ 1), "no service": (16, lambda w: w & ~(0xff << 32)),
+    "level 6": (16, lambda w: w | 6 << 40), "unknown flag": (16, lambda w: w | 4 << 48),
 }
 
 
-@pytest.mark.parametrize("offset, value", DAMAGE.values(), ids=DAMAGE.keys())
-def test_damaged_ring_is_delivered_up_to_the_damage(box, redis, logd, offset, value):
+@pytest.mark.parametrize("offset, how", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_ring_is_delivered_but_for_the_damage(box, redis, logd, offset, how):
+    """What lay behind the damage was not delivered."""
     assert logd.stop() == 0
     killed = left_behind(box, logd, "killed", 600)
     name, = files(box, ".ring")
     path = os.path.join(box.ring_dir, name)
-    patch(path, records_of(path)[400] + offset, value)
+    change(path, records_of(path)[400] + offset, how)
     left_behind(box, logd, "whole", 100)
     logd.start()
     adopter = start_adopter(box, logd)
     wait_adopted(box)
-    wait_until(lambda: adopter.reports() and adopter.reports()[-1][0] == DAMAGED, "the report")
+    wait_until(lambda: len(adopter.reports()) >= 2, "the reports")
     stats = finish(adopter)
-    assert (stats["adopted"], stats["damaged"]) == (500, 1)
-    assert queued(redis, "killed") == killed.accepted()[:400]
+    assert (stats["adopted"], stats["damaged"]) == (699, 1)
+    accepted = killed.accepted()
+    assert queued(redis, "killed") == accepted[:400] + accepted[401:]
     assert files(box) == [name + ".damaged"]
-    assert name in adopter.reports()[-1][1]
+    assert [s for s, _ in adopter.reports()] == [MISSING, DAMAGED]
+    assert f"up to 1 record of ring {name} cannot be read" in adopter.reports()[0][1]
+    assert name in adopter.reports()[1][1]
 
 
-@pytest.mark.parametrize("damage", [lambda p: os.truncate(p, HEADER), lambda p: patch(p, 0, b"X"), lambda p: patch(p, 64, b"\xff" * 8),
-                                    lambda p: patch(p, 128, b"\xff" * 64), lambda p: patch(p, 16, b"\0" * 8)],
-                         ids=["cut", "magic", "head", "acknowledgements", "capacity"])
+@pytest.mark.parametrize("damage", [lambda p: os.truncate(p, HEADER), lambda p: patch(p, 0, b"X"), lambda p: patch(p, 192, b"\xff" * 128),
+                                    lambda p: patch(p, 16, b"\0" * 8)], ids=["cut", "magic", "acknowledgements", "capacity"])
 def test_ring_that_cannot_be_read_is_moved_aside(box, redis, logd, damage):
     assert logd.stop() == 0
     left_behind(box, logd, "killed", 100)
@@ -261,6 +339,20 @@ def test_ring_that_cannot_be_read_is_moved_aside(box, redis, logd, damage):
     assert messages(redis) == ["adopter-0-0"]
 
 
+def test_ring_whose_head_is_damaged_is_delivered(box, redis, logd):
+    """Each record tells where it begins."""
+    assert logd.stop() == 0
+    killed = left_behind(box, logd, "killed", 100)
+    name, = files(box, ".ring")
+    patch(os.path.join(box.ring_dir, name), 64, b"\xff" * 8)
+    logd.start()
+    adopter = start_adopter(box, logd)
+    wait_until(lambda: any(s == DAMAGED and name in t for s, t in adopter.reports()), "the report")
+    assert finish(adopter)["damaged"] == 1
+    assert files(box) == [name + ".damaged"]
+    assert queued(redis, "killed") == killed.accepted()
+
+
 def test_one_acknowledgement_slot_is_enough(box, redis, logd):
     """A slot that was being written when the process died does not count; the other one does."""
     assert logd.stop() == 0
@@ -268,10 +360,10 @@ def test_one_acknowledgement_slot_is_enough(box, redis, logd):
     name, = files(box, ".ring")
     path = os.path.join(box.ring_dir, name)
     with open(path, "rb") as f:
-        f.seek(128)
-        slots = [f.read(32), f.read(32)]
+        f.seek(192)
+        slots = [f.read(64), f.read(64)]
     empty = next(i for i in (0, 1) if not any(slots[i]))
-    patch(path, 128 + 32 * empty, struct.pack("=QQQQ", 9, 8, 7, 6))
+    patch(path, 192 + 64 * empty, struct.pack("=QQQQ", 9, 8, 7, 6))
     logd.start()
     adopter = start_adopter(box, logd)
     wait_adopted(box)
@@ -295,10 +387,12 @@ def test_other_things_in_the_directory(box, redis, logd):
     logd.start()
     adopter = start_adopter(box, logd)
     wait_until(lambda: len([n for n in files(box, ".ring") if len(n) == 37]) == 1, "the adoption")
-    assert finish(adopter)["damaged"] == 0
+    assert finish(adopter)["damaged"] == 4  # what is called a ring, and is no file
     assert queued(redis, "killed") == killed.accepted()
-    gone = [n for n in before if n not in files(box)]
+    after = files(box)
+    gone = [n for n in before if n not in after and n + ".damaged" not in after]
     assert sorted(gone) == sorted(n for n in before if n.endswith(".tmp") or len(n) == 37)
+    assert {n[:-len(".damaged")] for n in after if n not in before} == {n for n in before if n.endswith(".ring") and len(n) != 37}
     assert os.path.exists(elsewhere) and queued(redis, "elsewhere") == []
 
 
@@ -309,65 +403,6 @@ def left_behind_elsewhere(box, logd):
     left_behind(box, logd, "elsewhere", 10, env={"LOGCLIENT_RING_DIR": other})
     name, = (n for n in os.listdir(other) if n.endswith(".ring"))
     return os.path.join(other, name)
-
-
-# ---- Which directory ----
-
-@pytest.fixture
-def runtime(box):
-    path = box.path("runtime")
-    os.mkdir(path, 0o700)
-    return path
-
-
-def run_in(box, logd, runtime):
-    """A producer with the default ring directory: (its statistics, its reports, the directory's files meanwhile)."""
-    p = start_adopter(box, logd, env={"LOGCLIENT_RING_DIR": "", "XDG_RUNTIME_DIR": runtime})
-    directory = os.path.join(runtime, "logclient")
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return finish(p), p.reports(), names
-
-
-def test_default_directory_is_private(box, redis, logd, runtime):
-    stats, reports, names = run_in(box, logd, runtime)
-    assert stats["ring_fallback"] == 0 and reports == []
-    assert len([n for n in names if n.endswith(".ring")]) == 1
-    directory = os.path.join(runtime, "logclient")
-    assert os.stat(directory).st_mode & 0o7777 == 0o700
-    assert messages(redis) == ["adopter-0-0"]
-
-
-def open_to_others(path):
-    os.mkdir(path)
-    os.chmod(path, 0o750)
-
-
-def symbolic_link(path):
-    os.mkdir(path + ".real", 0o700)
-    os.symlink(path + ".real", path)
-
-
-def a_file(path):
-    with open(path, "w"):
-        pass
-
-
-def foreign(path):
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a directory of somebody else")
-    os.mkdir(path, 0o700)
-    os.chown(path, 65534, 65534)
-
-
-@pytest.mark.parametrize("make", [open_to_others, symbolic_link, a_file, foreign])
-def test_default_directory_that_is_not_private_is_not_used(box, redis, logd, runtime, make):
-    make(os.path.join(runtime, "logclient"))
-    stats, reports, names = run_in(box, logd, runtime)
-    assert stats["ring_fallback"] == 1 and stats["delivered"] == 1
-    assert not [n for n in names if n.endswith(".ring")]
-    (status, text), = reports
-    assert status == FALLBACK and os.path.join(runtime, "logclient") in text
-    assert messages(redis) == ["adopter-0-0"]
 
 
 def test_ring_is_for_its_user_only(box, redis, logd):

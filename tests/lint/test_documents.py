@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "doc/design.md", "doc/guarantees.md", "doc/measurements.md", "doc/protocol.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "doc/design.md", "doc/guarantees.md", "doc/hosts.md", "doc/measurements.md", "doc/protocol.md"]
 ELSEWHERE = {"flushAppendOnlyFile"}     # of Redis
 
 

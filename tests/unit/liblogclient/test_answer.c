@@ -52,10 +52,30 @@ static void test_each_answer_means_what_the_protocol_says(void **state)
     }
 }
 
+static void test_duplicates_are_those_that_logd_counts(void **state)
+{
+    static const struct {
+        const char *body;
+        uint64_t duplicates;
+    } cases[] = {
+        {"{\"accepted\":3}", 0},
+        {"{\"accepted\":3,\"duplicates\":2}", 2},
+        {"{ \"duplicates\" : 3, \"accepted\":3}", 3},
+        {"{\"accepted\":3,\"duplicates\":-2}", 0},
+        {"{\"accepted\":3,\"duplicates\":\"2\"}", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct lc_http_answer answer = {.status = 200, .body = cases[i].body};
+        assert_int_equal(lc_answer_duplicates(&answer), cases[i].duplicates);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_answer_means_what_the_protocol_says),
+        cmocka_unit_test(test_duplicates_are_those_that_logd_counts),
     };
     return cmocka_run_group_tests_name("client answer", tests, NULL, NULL);
 }

@@ -100,12 +100,6 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     event_add(http->answer, &now);
 }
 
-int lc_http_fd(const struct lc_http *http)
-{
-    (void)http;
-    return -1;
-}
-
 void lc_http_free(struct lc_http *http)
 {
     if (http == NULL)

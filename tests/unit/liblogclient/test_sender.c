@@ -107,12 +107,6 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     event_add(http->answer, &now);
 }
 
-int lc_http_fd(const struct lc_http *http)
-{
-    (void)http;
-    return -1;
-}
-
 void lc_http_free(struct lc_http *http)
 {
     if (http == NULL)
@@ -170,12 +164,19 @@ static void on_error(logclient_t *client, logclient_status_t status, const char 
     if (fake.report_count < 8)
         snprintf(fake.reports[fake.report_count++], sizeof(fake.reports[0]), "%d %s", (int)status,
                  text);
+    pthread_cond_broadcast(&fake.changed);
     pthread_mutex_unlock(&fake.lock);
 }
 
 static void check_report(int index, logclient_status_t status, const char *part)
 {
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += WAIT_MS / 1000;
     pthread_mutex_lock(&fake.lock);
+    int error = 0;
+    while (fake.report_count <= index && error == 0)
+        error = pthread_cond_timedwait(&fake.changed, &fake.lock, &deadline);
     bool right = index < fake.report_count && atoi(fake.reports[index]) == (int)status &&
                  strstr(fake.reports[index], part) != NULL;
     pthread_mutex_unlock(&fake.lock);
@@ -426,7 +427,7 @@ static void test_a_sleeping_sender_is_woken_by_a_record(void **state)
     logclient_t *c = new_client("linger_ms=1");
     (void)state;
     int64_t end = monotonic_now_ms() + WAIT_MS;
-    while (!atomic_load(&c->sleeping)) {
+    while (atomic_load(&c->signal) != LC_SIGNAL_ASLEEP) {
         assert_true(monotonic_now_ms() < end);
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
