@@ -370,17 +370,24 @@ void lc_http_post(struct lc_http *http, const struct lc_http_request *r)
     send_request(http, r);
 }
 
+/* A look-up that was given up is freed in a turn of the loop, in which nothing else shall come. */
+static void free_dns(struct lc_http *http)
+{
+    event_base_loop(http->base, EVLOOP_NONBLOCK);
+    evdns_base_free(http->dns, 0);
+}
+
 void lc_http_free(struct lc_http *http)
 {
     if (http == NULL)
         return;
     http->pending = false;
     disconnect(http);
-    if (http->dns != NULL)
-        evdns_base_free(http->dns, 0);
     if (http->timer != NULL)
         event_free(http->timer);
     if (http->completion != NULL)
         event_free(http->completion);
+    if (http->dns != NULL)
+        free_dns(http);
     free(http);
 }
