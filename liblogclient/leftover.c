@@ -39,15 +39,14 @@ static bool is_capacity(uint64_t bytes)
 /* The id that the file is named after. */
 static bool id_of_name(const char *name, unsigned char id[LC_ID_BYTES])
 {
-    static const char digits[] = "0123456789abcdef";
     memset(id, 0, LC_ID_BYTES);
     if (strlen(name) < LC_ID_HEX || strcmp(name + LC_ID_HEX, SUFFIX) != 0)
         return false;
     for (int i = 0; i < LC_ID_HEX; i++) {
-        const char *digit = memchr(digits, name[i], sizeof(digits) - 1);
-        if (digit == NULL)
+        int digit = lc_hex_digit(name[i]);
+        if (digit < 0)
             return false;
-        id[i / 2] = (unsigned char)(id[i / 2] << 4 | (digit - digits));
+        id[i / 2] = (unsigned char)(id[i / 2] << 4 | digit);
     }
     return true;
 }

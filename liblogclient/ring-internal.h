@@ -22,9 +22,8 @@
 #define LC_RING_FIRST        (32 * 1024)  /* the first step: most processes log little */
 #define LC_ID_BYTES          16
 #define LC_ID_HEX            (2 * LC_ID_BYTES)
-#define LC_SECTOR_BYTES      512 /* what a disk writes at once, at least */
-#define LC_FLAG_CUT          1u  /* the message was cut to the limit */
-#define LC_FLAG_JSON         2u  /* the message is a whole record, a JSON object on one line */
+#define LC_FLAG_CUT          1u /* the message was cut to the limit */
+#define LC_FLAG_JSON         2u /* the message is a whole record, a JSON object on one line */
 
 /* ---- The file ---- */
 
@@ -167,6 +166,9 @@ void lc_ring_close(struct lc_ring *ring);
 
 /* An id of 16 bytes in hexadecimal, with a NUL. */
 void lc_id_hex(const void *id, char hex[LC_ID_HEX + 1]);
+
+/* The value of a lower-case hexadecimal digit, or -1. */
+int lc_hex_digit(char c);
 
 /* Reads the kernel's boot_id; zeros when there is none. */
 void lc_boot_id(unsigned char boot[LC_ID_BYTES]);

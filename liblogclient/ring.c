@@ -158,7 +158,7 @@ static uint64_t permitted(uint64_t capacity)
     return capacity;
 }
 
-static int hex_digit(char c)
+int lc_hex_digit(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -172,7 +172,7 @@ void lc_boot_id(unsigned char boot[LC_ID_BYTES])
         close(fd);
     memset(boot, 0, LC_ID_BYTES);
     for (ssize_t i = 0; i < n && digits < LC_ID_HEX; i++) {
-        int digit = hex_digit(text[i]);
+        int digit = lc_hex_digit(text[i]);
         if (digit < 0)
             continue; /* a hyphen */
         boot[digits / 2] = (unsigned char)(boot[digits / 2] << 4 | digit);

@@ -75,9 +75,6 @@ struct lc_adoption {
  * milliseconds, or when the directory cannot be read. */
 bool lc_adoption_begin(struct lc_adoption *search, int dir, int64_t pause_ms);
 
-/* The directory; borrowed until the end of the search. */
-int lc_adoption_dir(const struct lc_adoption *search);
-
 /* The next ring without an owner from which something is to be delivered or reported. On the way,
  * removes what is empty or was never finished. */
 enum lc_adopt lc_adoption_next(struct lc_adoption *search, struct lc_leftover *leftover,

@@ -332,11 +332,6 @@ bool lc_adoption_begin(struct lc_adoption *search, int dir, int64_t pause_ms)
     return false;
 }
 
-int lc_adoption_dir(const struct lc_adoption *search)
-{
-    return dirfd(search->stream);
-}
-
 void lc_adoption_end(struct lc_adoption *search)
 {
     closedir(search->stream);

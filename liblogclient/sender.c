@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -179,11 +178,7 @@ static int64_t backoff_ms(const struct lc_sender *s)
         delay *= 2;
     if (delay > o->backoff_max_ms)
         delay = o->backoff_max_ms;
-    /* Half of it is chance, so that clients don't come back all at once. */
-    uint32_t chance = 0;
-    if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
-        chance = (uint32_t)getpid();
-    return delay / 2 + (int64_t)(chance % (uint32_t)(delay / 2 + 1));
+    return lc_with_chance(delay);
 }
 
 static void step(struct lc_sender *s);

@@ -106,6 +106,9 @@ void lc_source_acknowledge(struct lc_sources *sources, struct lc_source *source,
 /* Drops the record at source->bad, which is the first one, and reports it. */
 void lc_source_reject(struct lc_sources *sources, struct lc_source *source);
 
+/* Half of the time to the whole, by chance, so that processes do not come back all at once. */
+int64_t lc_with_chance(int64_t ms);
+
 /* A leftover's batch was not taken. It waits, and nothing else does: the longer when logd takes
  * other batches meanwhile. */
 void lc_source_back_off(struct lc_sources *sources, struct lc_source *source, int64_t now_ms);

@@ -177,8 +177,7 @@ void lc_source_reject(struct lc_sources *all, struct lc_source *source)
     lc_report(all->client, LOGCLIENT_BAD_RECORD, source->bad_text);
 }
 
-/* Half of it is chance, so that processes do not come back all at once. */
-static int64_t with_chance(int64_t ms)
+int64_t lc_with_chance(int64_t ms)
 {
     uint32_t chance = 0;
     if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
@@ -202,7 +201,7 @@ void lc_source_back_off(struct lc_sources *all, struct lc_source *source, int64_
                      : doubled(o->backoff_min_ms, source->failures, o->backoff_max_ms);
     source->failures++;
     source->taken_then = all->taken;
-    source->retry_ms = now_ms + with_chance(ms);
+    source->retry_ms = now_ms + lc_with_chance(ms);
 }
 
 /* ---- Files that go ---- */

@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,18 +52,6 @@ static int leave(int limit)
     return 0;
 }
 
-/* Whether libevent can make the pair that it needs: it tries these two. */
-static int check_pair(void)
-{
-    int pair[2];
-    if (pipe2(pair, O_CLOEXEC) != 0 &&
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        return errno;
-    close(pair[0]);
-    close(pair[1]);
-    return 0;
-}
-
 /* Whether so many more descriptors can be had. Nobody else takes them: the table is ours. */
 static int check_spare(int from)
 {
@@ -78,7 +65,7 @@ static int check_spare(int from)
     }
     while (n > 0)
         close(held[--n]);
-    return error != 0 ? error : check_pair();
+    return error;
 }
 
 int lc_table_separate(void)
